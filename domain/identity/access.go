@@ -1,0 +1,187 @@
+package identity
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/nexus-protocol/nexus/domain/fault"
+)
+
+// Scope is one permission of an API key.
+type Scope string
+
+// The scopes. ScopeAll stands for every one of them, those to come included.
+const (
+	ScopeAll            Scope = "*"
+	ScopeAgentsRead     Scope = "agents:read"
+	ScopeAgentsWrite    Scope = "agents:write"
+	ScopeTasksRead      Scope = "tasks:read"
+	ScopeTasksWrite     Scope = "tasks:write"
+	ScopeWorkflowsRead  Scope = "workflows:read"
+	ScopeWorkflowsWrite Scope = "workflows:write"
+	ScopeTrustRead      Scope = "trust:read"
+	ScopeTrustWrite     Scope = "trust:write"
+	ScopeBillingRead    Scope = "billing:read"
+	ScopeBillingWrite   Scope = "billing:write"
+	ScopeKeysWrite      Scope = "keys:write"
+)
+
+// AllScopes lists every scope.
+func AllScopes() []Scope {
+	return []Scope{
+		ScopeAll, ScopeAgentsRead, ScopeAgentsWrite, ScopeTasksRead, ScopeTasksWrite, ScopeWorkflowsRead, ScopeWorkflowsWrite,
+		ScopeTrustRead, ScopeTrustWrite, ScopeBillingRead, ScopeBillingWrite, ScopeKeysWrite,
+	}
+}
+
+// Scopes is what a credential allows.
+type Scopes []Scope
+
+// Allow reports whether s is allowed. Only "*" itself allows "*".
+func (l Scopes) Allow(s Scope) bool { return slices.Contains(l, ScopeAll) || slices.Contains(l, s) }
+
+func parseScopes(in []string, bad *fault.Fields) Scopes {
+	if len(in) == 0 {
+		bad.Add("scopes", `must name at least one scope, such as "*" or "tasks:write"`)
+	}
+	var out Scopes
+	for i, s := range in {
+		switch scope := Scope(s); {
+		case !slices.Contains(AllScopes(), scope):
+			bad.Add(fmt.Sprintf("scopes[%d]", i), "is no scope; there are %v", AllScopes())
+		case !slices.Contains(out, scope):
+			out = append(out, scope)
+		}
+	}
+	return out
+}
+
+// Caller is who asks. The zero value is a stranger, who may do nothing that needs a credential.
+type Caller struct {
+	UserID  string
+	Role    Role
+	Scopes  Scopes
+	AgentID string // the key's agent; "" for a session
+	KeyID   string // "" for a session
+	Session string // the hash of the session's token; "" for a key
+}
+
+// SessionCaller is a user who logged in: allowed all that the user is.
+func SessionCaller(u User, tokenHash string) Caller {
+	return Caller{UserID: u.ID, Role: u.Role, Scopes: Scopes{ScopeAll}, Session: tokenHash}
+}
+
+// KeyCaller is an API key, which acts for its user within its scopes.
+func KeyCaller(k APIKey, role Role) Caller {
+	return Caller{UserID: k.UserID, Role: role, Scopes: k.Scopes, AgentID: k.AgentID, KeyID: k.ID}
+}
+
+// Known reports whether the caller showed a credential that holds.
+func (c Caller) Known() bool { return c.UserID != "" }
+
+// Resource is what an action is about, reduced to who has part in it.
+type Resource struct {
+	OwnerUserID     string // of the agent, or of the task's agent
+	RequesterUserID string // of the task
+	Missing         error  // what to answer a caller from whom it must be hidden
+}
+
+// Action is one thing that a caller may ask for.
+type Action uint8
+
+// The actions.
+const (
+	AgentRegister Action = iota
+	AgentRead
+	AgentChange // patch, delete, heartbeat
+	AgentListOwn
+	KeyCreate
+	KeyList
+	KeyRevoke
+	TaskCreate
+	TaskRead
+	TaskCancel
+	TaskList
+	TrustRead
+	TrustRate
+	BillingRead
+	numActions
+)
+
+type relation uint8
+
+const (
+	anyone    relation = iota // any known caller
+	owner                     // the resource's owner
+	requester                 // the task's requester
+	party                     // its requester, its agent's owner, or an admin
+)
+
+// rules is the whole of who may do what: the scope that a key needs, the part the caller must have in the resource, and
+// whether its existence is hidden from those who have none.
+var rules = [numActions]struct {
+	scope  Scope
+	who    relation
+	hidden bool
+}{
+	AgentRegister: {ScopeAgentsWrite, anyone, false},
+	AgentRead:     {ScopeAgentsRead, anyone, false},
+	AgentChange:   {ScopeAgentsWrite, owner, false},
+	AgentListOwn:  {ScopeAgentsRead, anyone, false},
+	KeyCreate:     {ScopeKeysWrite, owner, false},
+	KeyList:       {ScopeAgentsRead, owner, false},
+	KeyRevoke:     {ScopeKeysWrite, owner, false},
+	TaskCreate:    {ScopeTasksWrite, anyone, false},
+	TaskRead:      {ScopeTasksRead, party, true},
+	TaskCancel:    {ScopeTasksWrite, requester, true},
+	TaskList:      {ScopeTasksRead, anyone, false},
+	TrustRead:     {ScopeTrustRead, anyone, false},
+	TrustRate:     {ScopeTrustWrite, requester, true},
+	BillingRead:   {ScopeBillingRead, anyone, false},
+}
+
+// Authorize decides whether the caller may do the action on the resource. For actions on nothing in particular the
+// resource is the zero value. The order of refusals: no credential, missing scope, hidden, not theirs.
+func Authorize(c Caller, a Action, r Resource) error {
+	if !c.Known() {
+		return Unauthorized()
+	}
+	rule := rules[a]
+	if !c.Scopes.Allow(rule.scope) {
+		return missingScope(rule.scope)
+	}
+	isOwner := c.UserID == r.OwnerUserID
+	isRequester := c.UserID == r.RequesterUserID
+	isParty := isOwner || isRequester || c.Role == RoleAdmin
+	var ok bool
+	switch rule.who {
+	case anyone:
+		ok = true
+	case owner:
+		ok = isOwner
+	case requester:
+		ok = isRequester
+	case party:
+		ok = isParty
+	}
+	switch {
+	case ok:
+		return nil
+	case rule.hidden && !isParty && r.Missing != nil:
+		return r.Missing
+	default:
+		return fault.New(fault.Forbidden, fault.CodeForbidden, "only its %s may do this", map[relation]string{
+			owner: "owner", requester: "requester", party: "parties",
+		}[rule.who])
+	}
+}
+
+// Unauthorized is the fault of a caller without a credential that holds. It does not say what was wrong with it.
+func Unauthorized() *fault.Error {
+	return fault.New(fault.Unauthenticated, fault.CodeUnauthorized,
+		"a valid credential is needed: log in, or send Authorization: Bearer nxk_…")
+}
+
+func missingScope(s Scope) *fault.Error {
+	return fault.New(fault.Forbidden, fault.CodeForbidden, "this key lacks the scope %s", s).With("requiredScope", string(s))
+}

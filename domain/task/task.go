@@ -1,0 +1,255 @@
+// Package task is the life of one task as a state machine: a task and a command go in, the task after it and the events
+// that tell what happened come out. Whatever the order in which commands arrive, a task ends once.
+package task
+
+import (
+	"encoding/json"
+	"time"
+	"unicode/utf8"
+
+	"github.com/nexus-protocol/nexus/domain/credits"
+	"github.com/nexus-protocol/nexus/domain/fault"
+)
+
+// Status is where a task is in its life:
+//
+//	pending → assigned → running → completed | failed | cancelled
+//
+// Every open state may also go straight to failed or cancelled.
+type Status string
+
+// The states.
+const (
+	Pending   Status = "pending"  // waits for an offline agent
+	Assigned  Status = "assigned" // accepted, not yet taken up by the agent
+	Running   Status = "running"
+	Completed Status = "completed"
+	Failed    Status = "failed"
+	Cancelled Status = "cancelled"
+)
+
+// Ended reports whether s is an end state.
+func (s Status) Ended() bool { return s == Completed || s == Failed || s == Cancelled }
+
+// Statuses lists all states.
+func Statuses() []Status { return []Status{Pending, Assigned, Running, Completed, Failed, Cancelled} }
+
+// Limits of a task.
+const (
+	MaxTitle       = 200    // characters
+	MaxDescription = 10_000 // characters
+	MaxInput       = 256 << 10
+	MaxOutput      = 1 << 20 // bytes of everything an agent answers
+	MinTimeout     = 10 * time.Second
+	MaxTimeout     = 3600 * time.Second
+	DefaultTimeout = 300 * time.Second
+)
+
+// MaxAttempts is how often an agent is called for one task.
+const MaxAttempts = 3
+
+// Error tells why a task failed.
+type Error struct {
+	Code    string
+	Message string
+}
+
+// Codes of a failed task's error.
+const (
+	ErrTimeout     = "TIMEOUT"           // the task's time ran out
+	ErrUnreachable = "AGENT_UNREACHABLE" // no connection, on any attempt
+	ErrAgent       = "AGENT_ERROR"       // the agent answered with an error
+	ErrAgentFailed = "AGENT_FAILED"      // the agent says that it failed
+	ErrProtocol    = "PROTOCOL_ERROR"    // the agent's answer could not be used
+)
+
+// Task is one piece of work, asked of one agent.
+type Task struct {
+	ID               string
+	Title            string
+	Description      string
+	Status           Status
+	RequesterUserID  string
+	RequesterAgentID string // "" when a person asked
+	AgentID          string
+	AgentOwnerID     string // who is paid; the agent's owner when the task was made
+	SkillID          string
+	Input            json.RawMessage // a JSON object
+	Output           json.RawMessage // nil until completed
+	MaxBudget        *credits.Amount
+	Price            credits.Amount // agreed when the task was made, and held
+	Attempts         int
+	Error            *Error
+	Timeout          time.Duration
+	CreatedAt        time.Time
+	StartedAt        *time.Time
+	UpdatedAt        time.Time
+	TimeoutAt        time.Time
+	CompletedAt      *time.Time
+	WorkflowRunID    string
+	StepIndex        *int
+	RemoteTaskID     string // the agent's own id for it
+	ContextID        string // the agent's conversation
+	LastSeq          int64  // of the newest event
+}
+
+// Cost is what the task costs as things stand: the price while it is open or completed, nothing once it has failed or
+// was cancelled.
+func (t Task) Cost() credits.Amount {
+	if t.Status == Failed || t.Status == Cancelled {
+		return 0
+	}
+	return t.Price
+}
+
+// Role says who wrote a message.
+type Role string
+
+// The roles.
+const (
+	RoleUser  Role = "user"
+	RoleAgent Role = "agent"
+)
+
+// PartType is the form of a part.
+type PartType string
+
+// The part types.
+const (
+	PartText PartType = "text" // Data is a JSON string
+	PartData PartType = "data" // Data is any JSON value
+	PartFile PartType = "file" // Data is a JSON object: name, mimeType, and bytes (base64) or uri
+)
+
+// Part is one piece of a message or artifact.
+type Part struct {
+	Type     PartType
+	Data     json.RawMessage
+	Metadata json.RawMessage // nil, or a JSON object
+}
+
+// Message is one thing said in a task.
+type Message struct {
+	ID    string
+	Role  Role
+	Parts []Part
+	At    time.Time
+}
+
+// Artifact is one thing made by a task.
+type Artifact struct {
+	ID          string
+	Name        string
+	Description string
+	Parts       []Part
+}
+
+// EventKind is the kind of an entry in a task's log.
+type EventKind string
+
+// The kinds.
+const (
+	EventStatus   EventKind = "status"
+	EventMessage  EventKind = "message"
+	EventArtifact EventKind = "artifact"
+	EventComplete EventKind = "complete" // the last event of every task
+)
+
+// Event is one entry of a task's log. Seq counts from 1 without a gap.
+type Event struct {
+	TaskID   string
+	Seq      int64
+	Kind     EventKind
+	Status   Status    // the task's, after the event
+	Message  *Message  // of a message event
+	Artifact *Artifact // of an artifact event
+	Error    *Error    // of a complete event that tells of a failure
+	At       time.Time
+}
+
+// Draft is a task as it is asked for, with what is known of the agent that it is for.
+type Draft struct {
+	ID               string
+	Title            string
+	Description      string
+	Input            json.RawMessage // nil or a JSON object
+	Timeout          time.Duration   // 0: the default
+	MaxBudget        *credits.Amount
+	RequesterUserID  string
+	RequesterAgentID string
+	AgentID          string
+	AgentOwnerID     string
+	SkillID          string
+	Price            credits.Amount // the agent's price now
+	At               time.Time
+}
+
+// CheckRequest validates what a requester wrote.
+func (d Draft) CheckRequest() error {
+	var bad fault.Fields
+	n := utf8.RuneCountInString(d.Title)
+	bad.Check(n >= 1 && n <= MaxTitle, "title", "must be 1 to %d characters long", MaxTitle)
+	bad.Check(utf8.RuneCountInString(d.Description) <= MaxDescription, "description", "must be at most %d characters long", MaxDescription)
+	bad.Check(len(d.Input) <= MaxInput, "input", "must be at most %d KiB", MaxInput>>10)
+	bad.Check(d.Timeout == 0 || (d.Timeout >= MinTimeout && d.Timeout <= MaxTimeout),
+		"timeoutSeconds", "must be %d to %d", int(MinTimeout.Seconds()), int(MaxTimeout.Seconds()))
+	bad.Check(d.MaxBudget == nil || *d.MaxBudget >= 0, "maxBudgetCredits", "must not be negative")
+	return bad.Err()
+}
+
+// New makes the task and its first events. A price over the requester's own limit is refused; a task for an agent of
+// one's own costs nothing.
+func New(d Draft) (Task, []Event, error) {
+	if err := d.CheckRequest(); err != nil {
+		return Task{}, nil, err
+	}
+	price := d.Price
+	if d.AgentOwnerID == d.RequesterUserID {
+		price = 0
+	}
+	if d.MaxBudget != nil && price > *d.MaxBudget {
+		return Task{}, nil, fault.New(fault.Payment, fault.CodeInsufficientCredits,
+			"the agent's price of %s is over maxBudgetCredits %s; raise it or choose a cheaper agent", price, *d.MaxBudget).
+			With("required", price).With("available", *d.MaxBudget)
+	}
+	timeout := d.Timeout
+	if timeout == 0 {
+		timeout = DefaultTimeout
+	}
+	input := d.Input
+	if len(input) == 0 {
+		input = json.RawMessage("{}")
+	}
+	t := Task{
+		ID: d.ID, Title: d.Title, Description: d.Description, Status: Assigned,
+		RequesterUserID: d.RequesterUserID, RequesterAgentID: d.RequesterAgentID,
+		AgentID: d.AgentID, AgentOwnerID: d.AgentOwnerID, SkillID: d.SkillID,
+		Input: input, MaxBudget: d.MaxBudget, Price: price, Timeout: timeout,
+		CreatedAt: d.At, UpdatedAt: d.At, TimeoutAt: d.At.Add(timeout),
+	}
+	m := machine{t: t, at: d.At}
+	m.emit(Event{Kind: EventStatus})
+	request := t.Request()
+	m.emit(Event{Kind: EventMessage, Message: &request})
+	return m.t, m.events, nil
+}
+
+// Request is the task's first message: what to do as text, and the input as data when there is any. Its id is the
+// task's, the same on every attempt, so that an agent can tell a repeat.
+func (t Task) Request() Message {
+	text := t.Description
+	if text == "" {
+		text = t.Title
+	}
+	parts := []Part{TextPart(text)}
+	if string(t.Input) != "{}" {
+		parts = append(parts, Part{Type: PartData, Data: t.Input})
+	}
+	return Message{ID: t.ID, Role: RoleUser, Parts: parts, At: t.CreatedAt}
+}
+
+// TextPart makes a text part.
+func TextPart(text string) Part {
+	b, _ := json.Marshal(text) // a string always marshals
+	return Part{Type: PartText, Data: b}
+}
