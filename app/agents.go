@@ -1,0 +1,221 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/nexus-protocol/nexus/domain/fault"
+	"github.com/nexus-protocol/nexus/domain/identity"
+	"github.com/nexus-protocol/nexus/domain/registry"
+	"github.com/nexus-protocol/nexus/domain/task"
+	"github.com/nexus-protocol/nexus/domain/trust"
+	"github.com/nexus-protocol/nexus/ports"
+)
+
+// Agents is the registry: who there is, what they offer, and whether they are alive.
+type Agents struct{ *core }
+
+// cardTimeout bounds how long a registration waits for the agent's card.
+const cardTimeout = 3 * time.Second
+
+// Register adds an agent of the caller's. Its card is fetched first, for at most three seconds; an agent that does not
+// answer is registered as offline. Any known caller may call it. One commit.
+func (s *Agents) Register(ctx context.Context, c identity.Caller, in registry.Profile) (registry.Agent, error) {
+	if err := identity.Authorize(c, identity.AgentRegister, identity.Resource{}); err != nil {
+		return registry.Agent{}, err
+	}
+	now := s.now()
+	newcomer := trust.Newcomer("", now, *s.Weights)
+	a, err := registry.Register(s.NewID(), c.UserID, in, newcomer.Score, now)
+	if err == nil {
+		err = s.checkSchemas(a)
+	}
+	if err == nil {
+		err = s.Guard.Check(ctx, a.Endpoint)
+	}
+	if err != nil {
+		return registry.Agent{}, err
+	}
+	a = a.Seen(s.fetchCard(ctx, a.Endpoint), now)
+	return a, s.update(ctx, func(ctx context.Context, u *unit) error {
+		if err := u.Agents.Insert(ctx, a); err != nil {
+			return fmt.Errorf("insert agent: %w", err)
+		}
+		return u.enqueue(ctx, jobProbe, a.ID, u.now.Add(registry.ProbeEvery), ports.PriorityHousekeeping)
+	})
+}
+
+func (s *Agents) checkSchemas(a registry.Agent) error {
+	var bad fault.Fields
+	for i, skill := range a.Skills {
+		for name, schema := range map[string]json.RawMessage{"inputSchema": skill.InputSchema, "outputSchema": skill.OutputSchema} {
+			if schema == nil {
+				continue
+			}
+			if err := s.Schema.Compile(schema); err != nil {
+				bad.Add(fmt.Sprintf("skills[%d].%s", i, name), "is no valid JSON Schema: %v", err)
+			}
+		}
+	}
+	return bad.Err()
+}
+
+// fetchCard returns the agent's card, nil when there is none to be had.
+func (c *core) fetchCard(ctx context.Context, endpoint string) json.RawMessage {
+	ctx, cancel := context.WithTimeout(ctx, cardTimeout)
+	defer cancel()
+	card, err := c.Config.Agents.Card(ctx, endpoint)
+	if err != nil {
+		c.Logger.DebugContext(ctx, "no agent card", "endpoint", endpoint, "error", err)
+		return nil
+	}
+	return card
+}
+
+// Get returns an agent. Any known caller may call it. One read.
+func (s *Agents) Get(ctx context.Context, c identity.Caller, id string) (registry.Agent, error) {
+	if err := identity.Authorize(c, identity.AgentRead, identity.Resource{}); err != nil {
+		return registry.Agent{}, err
+	}
+	return liveAgent(ctx, s.Store.Read().Agents.Get, id)
+}
+
+// ListOwn returns the caller's agents, newest first.
+func (s *Agents) ListOwn(ctx context.Context, c identity.Caller, p Page) (List[registry.Agent], error) {
+	var none List[registry.Agent]
+	if err := identity.Authorize(c, identity.AgentListOwn, identity.Resource{}); err != nil {
+		return none, err
+	}
+	page, err := p.resolve(defaultLimit, maxLimit)
+	if err != nil {
+		return none, err
+	}
+	items, total, err := s.Store.Read().Agents.ListByOwner(ctx, c.UserID, page)
+	if err != nil {
+		return none, fmt.Errorf("list agents: %w", err)
+	}
+	return list(items, total, page), nil
+}
+
+// Discover finds agents. Any known caller may call it.
+func (s *Agents) Discover(ctx context.Context, c identity.Caller, q registry.Query) (List[registry.Agent], error) {
+	var none List[registry.Agent]
+	if err := identity.Authorize(c, identity.AgentRead, identity.Resource{}); err != nil {
+		return none, err
+	}
+	q, err := q.Normalize()
+	if err != nil {
+		return none, err
+	}
+	items, total, err := s.Store.Read().Agents.Discover(ctx, q, s.now())
+	if err != nil {
+		return none, fmt.Errorf("discover: %w", err)
+	}
+	return list(items, total, ports.Page{Limit: q.Limit, Offset: q.Offset}), nil
+}
+
+// Change alters an agent. A new endpoint is checked and its card fetched, as at registration. Its owner may call it.
+// One read, one commit.
+func (s *Agents) Change(ctx context.Context, c identity.Caller, id string, in registry.Profile) (registry.Agent, error) {
+	before, err := liveAgent(ctx, s.Store.Read().Agents.Get, id)
+	if err == nil {
+		err = identity.Authorize(c, identity.AgentChange, identity.Resource{OwnerUserID: before.OwnerUserID})
+	}
+	if err != nil {
+		return registry.Agent{}, err
+	}
+	preview, err := before.Change(in, s.now())
+	if err == nil && in.Skills != nil {
+		err = s.checkSchemas(preview)
+	}
+	moved := preview.Endpoint != before.Endpoint
+	var card json.RawMessage
+	if err == nil && moved {
+		if err = s.Guard.Check(ctx, preview.Endpoint); err == nil {
+			card = s.fetchCard(ctx, preview.Endpoint)
+		}
+	}
+	if err != nil {
+		return registry.Agent{}, err
+	}
+	var after registry.Agent
+	err = s.update(ctx, func(ctx context.Context, u *unit) error {
+		a, err := u.ownAgent(ctx, c, identity.AgentChange, id)
+		if err != nil {
+			return err
+		}
+		if after, err = a.Change(in, u.now); err != nil {
+			return err
+		}
+		if moved {
+			after = after.Seen(card, u.now)
+		}
+		return u.Agents.Save(ctx, after)
+	})
+	return after, err
+}
+
+// Heartbeat notes a sign of life. The agent's owner may call it. One commit.
+func (s *Agents) Heartbeat(ctx context.Context, c identity.Caller, id string, status registry.Status, metadata json.RawMessage) (registry.Agent, error) {
+	var after registry.Agent
+	err := s.update(ctx, func(ctx context.Context, u *unit) error {
+		a, err := u.ownAgent(ctx, c, identity.AgentChange, id)
+		if err != nil {
+			return err
+		}
+		if after, err = a.Heartbeat(status, metadata, u.now); err != nil {
+			return err
+		}
+		return u.Agents.Save(ctx, after)
+	})
+	return after, err
+}
+
+// drainBatch is how many open tasks of a deleted agent one commit cancels.
+const drainBatch = 100
+
+// Delete takes an agent out of the market: gone from discovery, its keys revoked, its open tasks cancelled and refunded.
+// Its owner may call it. One commit for up to a hundred open tasks, a job does the rest.
+func (s *Agents) Delete(ctx context.Context, c identity.Caller, id string) (registry.Agent, error) {
+	var after registry.Agent
+	err := s.update(ctx, func(ctx context.Context, u *unit) error {
+		a, err := u.ownAgent(ctx, c, identity.AgentChange, id)
+		if err != nil {
+			return err
+		}
+		a.Status, a.DeletedAt, a.UpdatedAt = registry.Offline, &u.now, u.now
+		after = a
+		if err := u.Agents.Save(ctx, a); err != nil {
+			return fmt.Errorf("save agent: %w", err)
+		}
+		if err := u.Keys.RevokeAll(ctx, id, u.now); err != nil {
+			return fmt.Errorf("revoke keys: %w", err)
+		}
+		more, err := s.drain(ctx, u, a)
+		if err == nil && more {
+			err = u.enqueue(ctx, jobDrain, id, u.now, ports.PriorityHousekeeping)
+		}
+		return err
+	})
+	return after, err
+}
+
+// drain cancels a batch of a deleted agent's open tasks. more is true when some are left.
+func (c *core) drain(ctx context.Context, u *unit, a registry.Agent) (more bool, err error) {
+	ids, err := u.Tasks.OpenByAgent(ctx, a.ID, drainBatch)
+	if err != nil {
+		return false, fmt.Errorf("find open tasks: %w", err)
+	}
+	for _, id := range ids {
+		t, err := u.Tasks.Lock(ctx, id)
+		if err != nil {
+			return false, fmt.Errorf("lock task: %w", err)
+		}
+		if _, _, err := c.apply(ctx, u, t, a, task.Cancel{At: u.now}); err != nil {
+			return false, err
+		}
+	}
+	return len(ids) == drainBatch, nil
+}

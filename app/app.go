@@ -1,0 +1,223 @@
+// Package app holds the engine's use cases, one service an area, one method a use case. A use case loads, asks the
+// domain, and saves, all in one unit of work: a task, its money, its trust evidence and its next job are one decision.
+// Who may do what is asked of identity here, so that no adapter has to know.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/nexus-protocol/nexus/domain/fault"
+	"github.com/nexus-protocol/nexus/domain/trust"
+	"github.com/nexus-protocol/nexus/ports"
+)
+
+// Config is what the engine is built of. Every field without a default must be set.
+type Config struct {
+	Store  ports.Store
+	Queue  ports.Queue
+	Agents ports.AgentCaller
+	Guard  ports.EndpointGuard
+	Schema ports.SchemaChecker
+	Hasher ports.PasswordHasher
+	Limits ports.RateLimiter
+
+	Now    func() time.Time // the clock; UTC or not
+	NewID  func() string    // UUIDv7: ids sort by the time they were made
+	Random io.Reader        // for secrets; must be cryptographic
+
+	Logger  *slog.Logger   // default: discards
+	Weights *trust.Weights // default: trust.DefaultWeights
+	// Sole says that no other process works on the store, so that at start all leases of earlier ones are void at once.
+	Sole bool
+	// Name tells this process from others in leases. Default: a new id.
+	Name string
+}
+
+func (c Config) check() (Config, error) {
+	var missing []error
+	need := func(ok bool, name string) {
+		if !ok {
+			missing = append(missing, fmt.Errorf("app: Config.%s is not set", name))
+		}
+	}
+	need(c.Store != nil, "Store")
+	need(c.Queue != nil, "Queue")
+	need(c.Agents != nil, "Agents")
+	need(c.Guard != nil, "Guard")
+	need(c.Schema != nil, "Schema")
+	need(c.Hasher != nil, "Hasher")
+	need(c.Limits != nil, "Limits")
+	need(c.Now != nil, "Now")
+	need(c.NewID != nil, "NewID")
+	need(c.Random != nil, "Random")
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Weights == nil {
+		w := trust.DefaultWeights()
+		c.Weights = &w
+	}
+	need(c.Weights.Valid(), "Weights (none negative, adding up to 1)")
+	if c.Name == "" && c.NewID != nil {
+		c.Name = c.NewID()
+	}
+	return c, errors.Join(missing...)
+}
+
+// Engine is the whole of NEXUS. Its services are safe for concurrent use.
+type Engine struct {
+	Identity *Identity
+	Agents   *Agents
+	Tasks    *Tasks
+	Trust    *Trust
+	Billing  *Billing
+	Limits   *Limits
+	Worker   *Worker
+
+	core *core
+}
+
+// New builds an engine. It starts nothing: Worker.Run does the work.
+func New(cfg Config) (*Engine, error) {
+	cfg, err := cfg.check()
+	if err != nil {
+		return nil, err
+	}
+	c := &core{Config: cfg}
+	e := &Engine{
+		Identity: &Identity{core: c}, Agents: &Agents{c}, Tasks: &Tasks{c}, Trust: &Trust{c}, Billing: &Billing{c}, Limits: &Limits{c},
+		core: c,
+	}
+	e.Worker = &Worker{core: c}
+	return e, nil
+}
+
+// Ready tells whether the engine can serve now.
+func (e *Engine) Ready(ctx context.Context) error {
+	if err := e.core.Store.Ping(ctx); err != nil {
+		return fault.New(fault.Unavailable, fault.CodeUnavailable, "the database cannot be reached").With("store", "down")
+	}
+	return nil
+}
+
+// Now is the engine's clock.
+func (e *Engine) Now() time.Time { return e.core.now() }
+
+type core struct {
+	Config
+	calls inFlight
+}
+
+func (c *core) now() time.Time { return c.Now().UTC() }
+
+// unit is one unit of work: a transaction, one moment, and a source of ids that gives the same ones when the
+// transaction has to run again.
+type unit struct {
+	ports.Tx
+	now  time.Time
+	ids  *tape
+	refs []ports.Ref
+}
+
+func (u *unit) id() string { return u.ids.next() }
+
+// enqueue adds a job, which is dispatched once the unit is committed.
+func (u *unit) enqueue(ctx context.Context, kind, subject string, runAt time.Time, p ports.Priority) error {
+	j := ports.Job{ID: u.id(), Kind: kind, Subject: subject, RunAt: runAt, Priority: p}
+	if err := u.Jobs.Enqueue(ctx, j); err != nil {
+		return fmt.Errorf("enqueue %s: %w", kind, err)
+	}
+	u.refs = append(u.refs, j.Ref())
+	return nil
+}
+
+// retry gives a claimed job up until runAt.
+func (u *unit) retry(ctx context.Context, j ports.Job, runAt time.Time) error {
+	if err := u.Jobs.Retry(ctx, j, runAt); err != nil {
+		return fmt.Errorf("retry job: %w", err)
+	}
+	j.RunAt = runAt
+	u.refs = append(u.refs, j.Ref())
+	return nil
+}
+
+// update runs fn as one unit of work and, once it is committed, wakes the queue for the jobs that fn wrote.
+func (c *core) update(ctx context.Context, fn func(ctx context.Context, u *unit) error) error {
+	now, ids := c.now(), &tape{draw: c.NewID}
+	var refs []ports.Ref
+	err := c.Store.Update(ctx, func(ctx context.Context, tx ports.Tx) error {
+		ids.rewind()
+		u := &unit{Tx: tx, now: now, ids: ids}
+		err := fn(ctx, u)
+		refs = u.refs
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if len(refs) > 0 {
+		c.Queue.Dispatch(refs...)
+	}
+	return nil
+}
+
+// tape remembers the ids it drew.
+type tape struct {
+	draw func() string
+	ids  []string
+	pos  int
+}
+
+func (t *tape) rewind() { t.pos = 0 }
+
+func (t *tape) next() string {
+	if t.pos == len(t.ids) {
+		t.ids = append(t.ids, t.draw())
+	}
+	t.pos++
+	return t.ids[t.pos-1]
+}
+
+// Paging limits of the lists that name no others.
+const (
+	defaultLimit = 20
+	maxLimit     = 100
+	maxOffset    = 1_000_000
+)
+
+// Page is a stretch of a list as a caller asks for it. A nil Limit means the list's default.
+type Page struct {
+	Limit  *int
+	Offset int
+}
+
+func (p Page) resolve(standard, most int) (ports.Page, error) {
+	out := ports.Page{Limit: standard, Offset: p.Offset}
+	if p.Limit != nil {
+		out.Limit = *p.Limit
+	}
+	var bad fault.Fields
+	bad.Check(out.Limit >= 1 && out.Limit <= most, "limit", "must be 1 to %d", most)
+	bad.Check(out.Offset >= 0 && out.Offset <= maxOffset, "offset", "must be 0 to %d", maxOffset)
+	return out, bad.Err()
+}
+
+// List is a stretch of a list and how long the whole is.
+type List[T any] struct {
+	Items  []T
+	Total  int
+	Limit  int
+	Offset int
+}
+
+func list[T any](items []T, total int, p ports.Page) List[T] {
+	if items == nil {
+		items = []T{}
+	}
+	return List[T]{Items: items, Total: total, Limit: p.Limit, Offset: p.Offset}
+}

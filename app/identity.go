@@ -1,0 +1,283 @@
+package app
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/nexus-protocol/nexus/domain/fault"
+	"github.com/nexus-protocol/nexus/domain/identity"
+	"github.com/nexus-protocol/nexus/domain/ledger"
+	"github.com/nexus-protocol/nexus/domain/registry"
+)
+
+// Identity is sign-up, log-in, sessions and API keys.
+type Identity struct {
+	*core
+	touched sync.Map // credential → time.Time of the last use that this process wrote
+}
+
+// Credentials is what a person types in. Address is where from, for the limits; "" is not limited.
+type Credentials struct {
+	Email    string
+	Password string
+	Address  string
+}
+
+// SignUp makes an account with the initial credits. The first account is the admin's. Anyone may call it. One commit.
+func (s *Identity) SignUp(ctx context.Context, in Credentials) (identity.User, error) {
+	email, err := identity.CheckCredentials(in.Email, in.Password)
+	if err != nil {
+		return identity.User{}, err
+	}
+	if err := s.limit(ctx, limitSignUp, in.Address); err != nil {
+		return identity.User{}, err
+	}
+	return s.create(ctx, email, in.Password, identity.RoleUser)
+}
+
+// CreateUser makes an account with a role. It is for the operator's command line, and asks for no credential.
+func (s *Identity) CreateUser(ctx context.Context, in Credentials, role identity.Role) (identity.User, error) {
+	email, err := identity.CheckCredentials(in.Email, in.Password)
+	if err != nil {
+		return identity.User{}, err
+	}
+	return s.create(ctx, email, in.Password, role)
+}
+
+func (s *Identity) create(ctx context.Context, email, password string, role identity.Role) (identity.User, error) {
+	hash, err := s.Hasher.Hash(ctx, password)
+	if err != nil {
+		return identity.User{}, fmt.Errorf("hash password: %w", err)
+	}
+	var user identity.User
+	err = s.update(ctx, func(ctx context.Context, u *unit) error {
+		n, err := u.Users.Count(ctx)
+		if err != nil {
+			return fmt.Errorf("count users: %w", err)
+		}
+		user = identity.User{ID: u.id(), Email: email, PasswordHash: hash, Role: role, CreatedAt: u.now}
+		if n == 0 {
+			user.Role = identity.RoleAdmin
+		}
+		if err := u.Users.Insert(ctx, user); err != nil {
+			return fmt.Errorf("insert user: %w", err)
+		}
+		return u.post(ctx, ledger.Grant(user.ID, u.now))
+	})
+	return user, err
+}
+
+// LogIn checks the password and begins a session. The token is the cookie's value; it is not kept. previous, the token
+// that the browser came with, if any, is revoked. One read, one commit.
+func (s *Identity) LogIn(ctx context.Context, in Credentials, previous string) (user identity.User, token string, err error) {
+	refused := fault.New(fault.Unauthenticated, fault.CodeUnauthorized, "e-mail or password is wrong")
+	email, ok := identity.NormalizeEmail(in.Email)
+	if !ok || in.Password == "" || len(in.Password) > 4*identity.MaxPassword {
+		return user, "", refused
+	}
+	if err := s.limit(ctx, limitLogIn, email); err != nil {
+		return user, "", err
+	}
+	if err := s.limit(ctx, limitLogInAddress, in.Address); err != nil {
+		return user, "", err
+	}
+	user, err = s.Store.Read().Users.ByEmail(ctx, email)
+	if err != nil && !fault.Has(err, fault.CodeNotFound) {
+		return user, "", fmt.Errorf("find user: %w", err)
+	}
+	if ok, err = s.Hasher.Verify(ctx, in.Password, user.PasswordHash); err != nil {
+		return user, "", fmt.Errorf("verify password: %w", err)
+	}
+	if !ok {
+		return identity.User{}, "", refused
+	}
+	token, err = s.StartSession(ctx, user.ID, previous)
+	return user, token, err
+}
+
+// StartSession begins a session for a user who was identified otherwise, such as by having signed up just now.
+func (s *Identity) StartSession(ctx context.Context, userID, previous string) (token string, err error) {
+	raw := make([]byte, 32)
+	if _, err := io.ReadFull(s.Random, raw); err != nil {
+		return "", fmt.Errorf("draw a token: %w", err)
+	}
+	token = base64.RawURLEncoding.EncodeToString(raw)
+	return token, s.update(ctx, func(ctx context.Context, u *unit) error {
+		if previous != "" {
+			if err := u.Sessions.Delete(ctx, identity.HashToken(previous)); err != nil {
+				return fmt.Errorf("revoke previous session: %w", err)
+			}
+		}
+		return u.Sessions.Insert(ctx, identity.Session{
+			TokenHash: identity.HashToken(token), UserID: userID,
+			CreatedAt: u.now, LastSeenAt: u.now, ExpiresAt: u.now.Add(identity.SessionIdle),
+		})
+	})
+}
+
+// LogOut revokes the caller's session, if it is one. One commit.
+func (s *Identity) LogOut(ctx context.Context, c identity.Caller) error {
+	if c.Session == "" {
+		return nil
+	}
+	return s.update(ctx, func(ctx context.Context, u *unit) error { return u.Sessions.Delete(ctx, c.Session) })
+}
+
+// BySession identifies the caller of a session's token. One read; a commit at most once a minute for a session.
+func (s *Identity) BySession(ctx context.Context, token string) (identity.Caller, error) {
+	if len(token) != base64.RawURLEncoding.EncodedLen(32) {
+		return identity.Caller{}, identity.Unauthorized()
+	}
+	hash, now := identity.HashToken(token), s.now()
+	session, user, err := s.Store.Read().Sessions.Get(ctx, hash)
+	switch {
+	case fault.Has(err, fault.CodeNotFound):
+		return identity.Caller{}, identity.Unauthorized()
+	case err != nil:
+		return identity.Caller{}, fmt.Errorf("find session: %w", err)
+	case !session.Live(now):
+		return identity.Caller{}, identity.Unauthorized()
+	}
+	if seen, changed := session.Seen(now); changed && s.firstTouch(hash, now) {
+		if err := s.update(ctx, func(ctx context.Context, u *unit) error { return u.Sessions.Touch(ctx, seen) }); err != nil {
+			s.Logger.WarnContext(ctx, "the session's last use could not be noted", "error", err)
+		}
+	}
+	return identity.SessionCaller(user, hash), nil
+}
+
+// ByKey identifies the caller of an API key. One read; a commit at most once a minute for a key.
+func (s *Identity) ByKey(ctx context.Context, text string) (identity.Caller, error) {
+	secret, ok := identity.ParseSecret(text)
+	if !ok {
+		return identity.Caller{}, identity.Unauthorized()
+	}
+	now := s.now()
+	key, role, err := s.Store.Read().Keys.ByHash(ctx, secret.Hash())
+	switch {
+	case fault.Has(err, fault.CodeAPIKeyNotFound):
+		return identity.Caller{}, identity.Unauthorized()
+	case err != nil:
+		return identity.Caller{}, fmt.Errorf("find key: %w", err)
+	case !key.Live(now):
+		return identity.Caller{}, identity.Unauthorized()
+	}
+	if (key.LastUsedAt == nil || now.Sub(*key.LastUsedAt) >= identity.SessionTouch) && s.firstTouch(key.ID, now) {
+		if err := s.update(ctx, func(ctx context.Context, u *unit) error { return u.Keys.Touch(ctx, key.ID, u.now) }); err != nil {
+			s.Logger.WarnContext(ctx, "the key's last use could not be noted", "error", err)
+		}
+	}
+	return identity.KeyCaller(key, role), nil
+}
+
+// firstTouch lets one of many requests at once write the time of last use.
+func (s *Identity) firstTouch(credential string, now time.Time) bool {
+	if last, ok := s.touched.Load(credential); ok && now.Sub(last.(time.Time)) < identity.SessionTouch {
+		return false
+	}
+	s.touched.Store(credential, now)
+	return true
+}
+
+// User returns the caller's own account.
+func (s *Identity) User(ctx context.Context, c identity.Caller) (identity.User, error) {
+	if !c.Known() {
+		return identity.User{}, identity.Unauthorized()
+	}
+	return s.Store.Read().Users.Get(ctx, c.UserID)
+}
+
+// UserByEmail finds an account. It is for the operator's command line, and asks for no credential.
+func (s *Identity) UserByEmail(ctx context.Context, email string) (identity.User, error) {
+	norm, _ := identity.NormalizeEmail(email)
+	return s.Store.Read().Users.ByEmail(ctx, norm)
+}
+
+// CreateKey makes an API key for an agent. The secret is returned here and never again. Its owner may call it. One commit.
+func (s *Identity) CreateKey(ctx context.Context, c identity.Caller, agentID string, in identity.NewKey) (identity.APIKey, identity.Secret, error) {
+	secret, err := s.drawSecret()
+	if err != nil {
+		return identity.APIKey{}, "", err
+	}
+	var key identity.APIKey
+	err = s.update(ctx, func(ctx context.Context, u *unit) error {
+		a, err := u.ownAgent(ctx, c, identity.KeyCreate, agentID)
+		if err != nil {
+			return err
+		}
+		if key, err = in.Make(c, secret, u.id(), a.ID, a.OwnerUserID, u.now); err != nil {
+			return err
+		}
+		return u.Keys.Insert(ctx, key)
+	})
+	return key, secret, err
+}
+
+// CreateKeyFor makes an API key in the name of the agent's owner. It is for the operator's command line, and asks for no
+// credential.
+func (s *Identity) CreateKeyFor(ctx context.Context, agentID string, in identity.NewKey) (identity.APIKey, identity.Secret, error) {
+	a, err := liveAgent(ctx, s.Store.Read().Agents.Get, agentID)
+	if err != nil {
+		return identity.APIKey{}, "", err
+	}
+	operator := identity.Caller{UserID: a.OwnerUserID, Scopes: identity.Scopes{identity.ScopeAll}}
+	return s.CreateKey(ctx, operator, agentID, in)
+}
+
+func (s *Identity) drawSecret() (identity.Secret, error) {
+	for range 8 {
+		raw := make([]byte, identity.KeyEntropy)
+		if _, err := io.ReadFull(s.Random, raw); err != nil {
+			return "", fmt.Errorf("draw a key: %w", err)
+		}
+		if secret, ok := identity.NewSecret(raw); ok {
+			return secret, nil
+		}
+	}
+	return "", fault.New(fault.Internal, fault.CodeInternal, "the source of randomness is broken")
+}
+
+// ListKeys returns an agent's keys that are not revoked. Its owner may call it.
+func (s *Identity) ListKeys(ctx context.Context, c identity.Caller, agentID string) ([]identity.APIKey, error) {
+	r := s.Store.Read()
+	a, err := liveAgent(ctx, r.Agents.Get, agentID)
+	if err != nil {
+		return nil, err
+	}
+	if err := identity.Authorize(c, identity.KeyList, identity.Resource{OwnerUserID: a.OwnerUserID}); err != nil {
+		return nil, err
+	}
+	return r.Keys.ListByAgent(ctx, agentID)
+}
+
+// RevokeKey ends a key at once. The agent's owner may call it. One commit.
+func (s *Identity) RevokeKey(ctx context.Context, c identity.Caller, agentID, keyID string) error {
+	return s.update(ctx, func(ctx context.Context, u *unit) error {
+		if _, err := u.ownAgent(ctx, c, identity.KeyRevoke, agentID); err != nil {
+			return err
+		}
+		return u.Keys.Revoke(ctx, agentID, keyID, u.now)
+	})
+}
+
+// ownAgent locks an agent that the caller may change, so that it cannot be deleted before the unit ends.
+func (u *unit) ownAgent(ctx context.Context, c identity.Caller, a identity.Action, agentID string) (registry.Agent, error) {
+	agent, err := liveAgent(ctx, u.Agents.Lock, agentID)
+	if err != nil {
+		return agent, err
+	}
+	return agent, identity.Authorize(c, a, identity.Resource{OwnerUserID: agent.OwnerUserID})
+}
+
+// liveAgent gets an agent that is not deleted.
+func liveAgent(ctx context.Context, get func(context.Context, string) (registry.Agent, error), id string) (registry.Agent, error) {
+	a, err := get(ctx, id)
+	if err == nil && a.DeletedAt != nil {
+		return a, registry.NotFound(id)
+	}
+	return a, err
+}

@@ -1,0 +1,54 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/nexus-protocol/nexus/domain/fault"
+	"github.com/nexus-protocol/nexus/domain/identity"
+	"github.com/nexus-protocol/nexus/ports"
+)
+
+// The limits that a caller sees in the RateLimit headers.
+var (
+	LimitTasks = ports.RateRule{Name: "tasks", Limit: 30, Per: time.Minute}
+)
+
+// The limits at the doors that anyone may knock at.
+var (
+	limitSignUp       = ports.RateRule{Name: "signup", Limit: 60, Per: time.Minute}
+	limitLogIn        = ports.RateRule{Name: "login", Limit: 10, Per: time.Minute}
+	limitLogInAddress = ports.RateRule{Name: "login-address", Limit: 60, Per: time.Minute}
+)
+
+// Limits counts requests.
+type Limits struct{ *core }
+
+// Take counts one request of the caller. The result is for the response's headers, and is there with the error too,
+// which is RATE_LIMIT_EXCEEDED when nothing is left.
+func (s *Limits) Take(ctx context.Context, c identity.Caller, rule ports.RateRule) (ports.RateResult, error) {
+	return s.take(ctx, rule, c.UserID)
+}
+
+func (c *core) limit(ctx context.Context, rule ports.RateRule, who string) error {
+	if who == "" {
+		return nil
+	}
+	_, err := c.take(ctx, rule, who)
+	return err
+}
+
+func (c *core) take(ctx context.Context, rule ports.RateRule, who string) (ports.RateResult, error) {
+	r, err := c.Config.Limits.Allow(ctx, rule.Name+":"+who, rule)
+	if err != nil {
+		return r, fmt.Errorf("count requests: %w", err)
+	}
+	if !r.Allowed {
+		wait := max(int(math.Ceil(r.RetryAfter.Seconds())), 1)
+		return r, fault.New(fault.RateLimited, fault.CodeRateLimitExceeded,
+			"more than %d requests in %s; try again in %d s", rule.Limit, rule.Per, wait).With("retryAfter", wait)
+	}
+	return r, nil
+}

@@ -1,0 +1,313 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nexus-protocol/nexus/domain/credits"
+	"github.com/nexus-protocol/nexus/domain/fault"
+	"github.com/nexus-protocol/nexus/domain/identity"
+	"github.com/nexus-protocol/nexus/domain/ledger"
+	"github.com/nexus-protocol/nexus/domain/registry"
+	"github.com/nexus-protocol/nexus/domain/task"
+	"github.com/nexus-protocol/nexus/domain/trust"
+	"github.com/nexus-protocol/nexus/ports"
+)
+
+// Tasks is the life of tasks.
+type Tasks struct{ *core }
+
+// TaskView is a task with what was said and made in it.
+type TaskView struct {
+	task.Task
+	Messages  []task.Message
+	Artifacts []task.Artifact
+}
+
+func view(t task.Task, events []task.Event) TaskView {
+	v := TaskView{Task: t}
+	v.Messages, v.Artifacts = task.History(events)
+	return v
+}
+
+// CreateTask is what a requester asks for.
+type CreateTask struct {
+	AgentID     string
+	Title       string
+	Description string
+	Input       json.RawMessage // nil or a JSON object
+	Timeout     time.Duration   // 0: the default
+	SkillID     string          // its input schema then checks Input
+	MaxBudget   *credits.Amount
+	MinTrust    *float64
+}
+
+// Create takes a task on: the price is held, and the task is forwarded to the agent soon after. Any known caller may
+// call it, and pays. The caller's key's agent, if any, is the requester. One commit.
+func (s *Tasks) Create(ctx context.Context, c identity.Caller, in CreateTask) (TaskView, error) {
+	if err := identity.Authorize(c, identity.TaskCreate, identity.Resource{}); err != nil {
+		return TaskView{}, err
+	}
+	draft := task.Draft{
+		Title: in.Title, Description: in.Description, Input: in.Input, Timeout: in.Timeout, SkillID: in.SkillID,
+		MaxBudget: in.MaxBudget, RequesterUserID: c.UserID, RequesterAgentID: c.AgentID, AgentID: in.AgentID,
+	}
+	if err := draft.CheckRequest(); err != nil { // before a transaction is spent on it
+		return TaskView{}, err
+	}
+	if m := in.MinTrust; m != nil && (*m < 0 || *m > 100) {
+		var bad fault.Fields
+		bad.Add("minTrustScore", "must be 0 to 100")
+		return TaskView{}, bad.Err()
+	}
+	var out TaskView
+	err := s.update(ctx, func(ctx context.Context, u *unit) error {
+		a, err := liveAgent(ctx, u.Agents.Get, in.AgentID)
+		if err == nil {
+			err = s.checkAgent(a, in, u.now)
+		}
+		if err != nil {
+			return err
+		}
+		d := draft
+		d.ID, d.At, d.Price, d.AgentOwnerID = u.id(), u.now, a.Price, a.OwnerUserID
+		t, events, err := task.New(d)
+		if err != nil {
+			return err
+		}
+		if err := u.Tasks.Insert(ctx, t, events); err != nil {
+			return fmt.Errorf("insert task: %w", err)
+		}
+		if err := u.enqueue(ctx, jobForward, t.ID, u.now, ports.PriorityInteractive); err != nil {
+			return err
+		}
+		out = view(t, events)
+		if t.Price == 0 {
+			return nil
+		}
+		hold, err := holdOf(t).Place(u.now)
+		if err != nil {
+			return err
+		}
+		return u.post(ctx, hold)
+	})
+	return out, err
+}
+
+func (s *Tasks) checkAgent(a registry.Agent, in CreateTask, now time.Time) error {
+	if a.StatusAt(now) == registry.Offline {
+		return a.OfflineFault()
+	}
+	if m := in.MinTrust; m != nil && a.TrustScore < *m {
+		return fault.New(fault.Forbidden, fault.CodeTrustThreshold,
+			"the agent's trust score of %g is below the minTrustScore of %g", a.TrustScore, *m).
+			With("trustScore", a.TrustScore).With("minTrustScore", *m)
+	}
+	if in.SkillID == "" {
+		return nil
+	}
+	var bad fault.Fields
+	skill, ok := a.Skill(in.SkillID)
+	if !ok {
+		bad.Add("skillId", "is no skill of agent %s", a.ID)
+		return bad.Err()
+	}
+	if skill.InputSchema == nil {
+		return nil
+	}
+	input := in.Input
+	if len(input) == 0 {
+		input = json.RawMessage("{}")
+	}
+	faults, err := s.Schema.Validate(skill.InputSchema, input)
+	if err != nil {
+		return fmt.Errorf("validate input: %w", err)
+	}
+	for _, f := range faults {
+		path := "input"
+		if f.Path != "" {
+			path += "." + f.Path
+		}
+		bad.Add(path, "%s", f.Message)
+	}
+	return bad.Err()
+}
+
+func holdOf(t task.Task) ledger.Hold {
+	return ledger.Hold{TaskID: t.ID, UserID: t.RequesterUserID, Amount: t.Price, Title: t.Title}
+}
+
+// post books a transfer under ids of the unit's.
+func (u *unit) post(ctx context.Context, t ledger.Transfer) error {
+	if err := u.Ledger.Post(ctx, t.Stamp(u.id)); err != nil {
+		return fmt.Errorf("post %s: %w", t.Key, err)
+	}
+	return nil
+}
+
+// apply lets a command happen to a locked task and saves all that follows from it: the events, and if it ended the task
+// also the money, the trust evidence, and the word to an agent that is still at work on it. Every change of a task goes
+// through here. agent is the task's.
+func (c *core) apply(ctx context.Context, u *unit, t task.Task, agent registry.Agent, cmd task.Command) (task.Task, []task.Event, error) {
+	next, events, err := task.Apply(t, cmd)
+	if err != nil || len(events) == 0 && next.LastSeq == t.LastSeq && next.UpdatedAt.Equal(t.UpdatedAt) {
+		return next, events, err
+	}
+	if err := u.Tasks.Save(ctx, next, events); err != nil {
+		return next, events, fmt.Errorf("save task: %w", err)
+	}
+	if !next.Status.Ended() {
+		return next, events, nil
+	}
+	abandoned := next.Status == task.Cancelled || next.Error != nil && next.Error.Code == task.ErrTimeout
+	if abandoned && next.RemoteTaskID != "" {
+		if err := u.enqueue(ctx, jobTellCancel, t.ID, u.now, ports.PriorityInteractive); err != nil {
+			return next, events, err
+		}
+	}
+	if err := c.learn(ctx, u, next, agent); err != nil {
+		return next, events, err
+	}
+	return next, events, u.settle(ctx, next)
+}
+
+// settle pays for a task that was completed and gives the money back for any other.
+func (u *unit) settle(ctx context.Context, t task.Task) error {
+	if t.Price == 0 {
+		return nil
+	}
+	if t.Status != task.Completed {
+		return u.post(ctx, holdOf(t).Release(u.now))
+	}
+	capture, err := holdOf(t).Capture(t.AgentOwnerID, u.now)
+	if err != nil {
+		return err
+	}
+	return u.post(ctx, capture)
+}
+
+// learn takes a task's end as evidence about its agent. A cancelled task is none.
+func (c *core) learn(ctx context.Context, u *unit, t task.Task, agent registry.Agent) error {
+	e := trust.Evidence{EventID: u.id(), TaskID: t.ID, At: u.now, Limit: t.Timeout, Own: t.AgentOwnerID == t.RequesterUserID}
+	switch {
+	case t.Status == task.Completed:
+		e.Type, e.Reason, e.Took = trust.TaskCompleted, "completed the task", t.CompletedAt.Sub(*t.StartedAt)
+	case t.Status == task.Failed && t.Error.Code == task.ErrTimeout:
+		e.Type, e.Reason = trust.TaskTimeout, t.Error.Message
+	case t.Status == task.Failed:
+		e.Type, e.Reason = trust.TaskFailed, t.Error.Message
+	default:
+		return nil
+	}
+	return c.weigh(ctx, u, agent, e, nil)
+}
+
+// weigh adds one piece of evidence to an agent's profile. event, if not nil, gets the event.
+func (c *core) weigh(ctx context.Context, u *unit, agent registry.Agent, e trust.Evidence, event *trust.Event) error {
+	p, ok, err := u.Tx.Trust.Lock(ctx, agent.ID)
+	if err != nil {
+		return fmt.Errorf("lock trust profile: %w", err)
+	}
+	if !ok {
+		p = trust.Newcomer(agent.ID, agent.CreatedAt, *c.Weights)
+	}
+	next, ev := trust.Apply(p, e, *c.Weights)
+	if event != nil {
+		*event = ev
+	}
+	if err := u.Tx.Trust.Save(ctx, next, ev); err != nil {
+		return fmt.Errorf("save trust profile: %w", err)
+	}
+	return nil
+}
+
+func taskResource(t task.Task) identity.Resource {
+	return identity.Resource{
+		OwnerUserID: t.AgentOwnerID, RequesterUserID: t.RequesterUserID,
+		Missing: fault.NotFoundf(fault.CodeTaskNotFound, "Task", t.ID),
+	}
+}
+
+// Get returns a task. Its requester, its agent's owner and admins may call it; to others it does not exist. One read.
+func (s *Tasks) Get(ctx context.Context, c identity.Caller, id string) (TaskView, error) {
+	t, events, err := s.Store.Read().Tasks.History(ctx, id)
+	if err == nil {
+		err = identity.Authorize(c, identity.TaskRead, taskResource(t))
+	}
+	if err != nil {
+		return TaskView{}, err
+	}
+	return view(t, events), nil
+}
+
+// TaskQuery narrows a list of tasks.
+type TaskQuery struct {
+	Status  task.Status // "": any
+	AgentID string
+	Role    string // requester, assignee (of one's agents), or "" for both
+	Page    Page
+}
+
+// List returns the caller's tasks, newest first, without messages and artifacts.
+func (s *Tasks) List(ctx context.Context, c identity.Caller, q TaskQuery) (List[task.Task], error) {
+	var none List[task.Task]
+	if err := identity.Authorize(c, identity.TaskList, identity.Resource{}); err != nil {
+		return none, err
+	}
+	var bad fault.Fields
+	bad.Check(q.Status == "" || slices.Contains(task.Statuses(), q.Status), "status", "must be one of %v", task.Statuses())
+	f := ports.TaskFilter{AgentID: q.AgentID, Status: q.Status}
+	switch q.Role {
+	case "":
+		f.RequesterUserID, f.AgentOwnerID = c.UserID, c.UserID
+	case "requester":
+		f.RequesterUserID = c.UserID
+	case "assignee":
+		f.AgentOwnerID = c.UserID
+	default:
+		bad.Add("role", "must be requester or assignee")
+	}
+	page, err := q.Page.resolve(defaultLimit, maxLimit)
+	if err := errors.Join(bad.Err(), err); err != nil {
+		return none, err
+	}
+	items, total, err := s.Store.Read().Tasks.List(ctx, f, page)
+	if err != nil {
+		return none, fmt.Errorf("list tasks: %w", err)
+	}
+	return list(items, total, page), nil
+}
+
+// Cancel ends a task by its requester's wish: the money comes back, and the agent is told but not waited for. Cancelling
+// a cancelled task changes nothing. One commit.
+func (s *Tasks) Cancel(ctx context.Context, c identity.Caller, id string) (TaskView, error) {
+	var out TaskView
+	err := s.update(ctx, func(ctx context.Context, u *unit) error {
+		t, err := u.Tasks.Lock(ctx, id)
+		if err == nil {
+			err = identity.Authorize(c, identity.TaskCancel, taskResource(t))
+		}
+		if err != nil {
+			return err
+		}
+		_, history, err := u.Tasks.History(ctx, id)
+		if err != nil {
+			return fmt.Errorf("read task: %w", err)
+		}
+		// A cancelled task is no evidence, so the agent itself does not matter.
+		next, events, err := s.apply(ctx, u, t, registry.Agent{}, task.Cancel{At: u.now})
+		if err != nil {
+			return err
+		}
+		out = view(next, append(history, events...))
+		return nil
+	})
+	if err == nil {
+		s.calls.stop(id)
+	}
+	return out, err
+}

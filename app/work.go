@@ -1,0 +1,457 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"sync"
+	"time"
+
+	"github.com/nexus-protocol/nexus/domain/fault"
+	"github.com/nexus-protocol/nexus/domain/registry"
+	"github.com/nexus-protocol/nexus/domain/task"
+	"github.com/nexus-protocol/nexus/ports"
+)
+
+// The kinds of job.
+const (
+	jobForward    = "task.forward"     // subject: a task; call its agent, or ask again how it is getting on
+	jobTellCancel = "task.tell_cancel" // subject: a task; tell its agent that it was cancelled
+	jobProbe      = "agent.probe"      // subject: an agent; find out if it is there
+	jobDrain      = "agent.drain"      // subject: a deleted agent; cancel the tasks it still has
+)
+
+// Times of the worker.
+const (
+	leaseFor      = 10 * time.Second // a dead worker's jobs are taken over after this
+	leaseRenew    = 3 * time.Second
+	sweepEvery    = time.Second
+	sweepBatch    = 100
+	tidyEvery     = time.Hour
+	retryBase     = 500 * time.Millisecond // before the second attempt; doubles
+	retryMax      = 30 * time.Second
+	followFirst   = 250 * time.Millisecond // before a working agent is asked again; grows to followMax
+	followMax     = 5 * time.Second
+	maxDeliveries = 50               // of one call, counting crashes: then the job itself is at fault
+	cancelBudget  = 10 * time.Second // for telling an agent
+)
+
+// Worker does the engine's work behind the requests: it runs jobs, renews their leases, and ends what is overdue.
+type Worker struct{ *core }
+
+// Run works until ctx ends, then lets running jobs finish and returns. grace bounds how long it waits for them; what is
+// not done by then is given up and taken up again by the next process.
+func (w *Worker) Run(ctx context.Context, grace time.Duration) error {
+	if w.Sole {
+		err := w.Store.Update(ctx, func(ctx context.Context, tx ports.Tx) error {
+			_, err := tx.Jobs.ReleaseOthers(ctx, w.Name)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("release leases: %w", err)
+		}
+	}
+	// Handlers outlive ctx by the grace: a job that is nearly done should not have to begin again.
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	go func() {
+		<-ctx.Done()
+		t := time.NewTimer(grace)
+		defer t.Stop()
+		select {
+		case <-t.C:
+			stop()
+		case <-work.Done():
+		}
+	}()
+	var chores sync.WaitGroup
+	for _, chore := range []struct {
+		every time.Duration
+		do    func(context.Context) error
+		ctx   context.Context
+	}{
+		{leaseRenew, w.renew, work}, // as long as handlers run
+		{sweepEvery, w.sweep, ctx},
+		{tidyEvery, w.tidy, ctx},
+	} {
+		chores.Go(func() {
+			t := time.NewTicker(chore.every)
+			defer t.Stop()
+			for {
+				select {
+				case <-chore.ctx.Done():
+					return
+				case <-t.C:
+				}
+				if err := chore.do(chore.ctx); err != nil && chore.ctx.Err() == nil {
+					w.Logger.ErrorContext(ctx, "chore failed, it will run again", "error", err)
+				}
+			}
+		})
+	}
+	err := w.Queue.Run(ctx, func(_ context.Context, jobID string) error { return w.Handle(work, jobID) })
+	stop()
+	chores.Wait()
+	return err
+}
+
+// renew keeps the leases of this process's jobs.
+func (w *Worker) renew(ctx context.Context) error {
+	if w.calls.idle() {
+		return nil
+	}
+	return w.update(ctx, func(ctx context.Context, u *unit) error { return u.Jobs.Extend(ctx, w.Name, u.now.Add(leaseFor)) })
+}
+
+// sweep ends tasks whose time is up and that no call watches over any more.
+func (w *Worker) sweep(ctx context.Context) error {
+	ids, err := w.Store.Read().Tasks.Overdue(ctx, w.now(), sweepBatch)
+	if err != nil {
+		return fmt.Errorf("find overdue tasks: %w", err)
+	}
+	for _, id := range ids {
+		err = errors.Join(err, w.change(ctx, id, func(u *unit, _ task.Task) task.Command { return task.TimeOut{At: u.now} }))
+		w.calls.stop(id)
+	}
+	return err
+}
+
+// tidy removes what has ended and is of no more use.
+func (w *Worker) tidy(ctx context.Context) error {
+	return w.update(ctx, func(ctx context.Context, u *unit) error {
+		_, err := u.Sessions.DeleteExpired(ctx, u.now)
+		return err
+	})
+}
+
+// change applies a command to a task in a unit of its own, unless the task has ended.
+func (w *Worker) change(ctx context.Context, id string, command func(*unit, task.Task) task.Command) error {
+	return w.update(ctx, func(ctx context.Context, u *unit) error {
+		t, agent, err := u.taskAndAgent(ctx, id)
+		if err != nil || t.Status.Ended() {
+			return err
+		}
+		_, _, err = w.apply(ctx, u, t, agent, command(u, t))
+		return err
+	})
+}
+
+// taskAndAgent locks a task and reads its agent, a deleted one too.
+func (u *unit) taskAndAgent(ctx context.Context, taskID string) (task.Task, registry.Agent, error) {
+	t, err := u.Tasks.Lock(ctx, taskID)
+	if err != nil {
+		return t, registry.Agent{}, fmt.Errorf("lock task: %w", err)
+	}
+	a, err := u.Agents.Get(ctx, t.AgentID)
+	if err != nil {
+		return t, a, fmt.Errorf("read agent: %w", err)
+	}
+	return t, a, nil
+}
+
+// Handle runs one job, if it is there to be claimed; a job that is delivered twice acts once. Queues call it.
+func (w *Worker) Handle(ctx context.Context, jobID string) error {
+	claim := func(ctx context.Context, u *unit) (ports.Job, error) {
+		return u.Jobs.Claim(ctx, jobID, ports.Lease{Owner: w.Name, Until: u.now.Add(leaseFor)}, u.now)
+	}
+	var job ports.Job
+	var call *forwarding
+	err := w.update(ctx, func(ctx context.Context, u *unit) (err error) {
+		call = nil
+		if job, err = claim(ctx, u); err != nil {
+			return err
+		}
+		if job.Kind == jobForward {
+			call, err = w.begin(ctx, u, job)
+		}
+		return err
+	})
+	if errors.Is(err, ports.ErrLeaseLost) {
+		return nil // someone else's, done, or not due
+	}
+	if err != nil {
+		return fmt.Errorf("claim job %s: %w", jobID, err)
+	}
+	switch job.Kind {
+	case jobForward:
+		if call == nil { // nothing was left to do
+			return nil
+		}
+		err = w.forward(ctx, job, *call)
+	case jobTellCancel:
+		err = w.tellCancel(ctx, job)
+	case jobProbe:
+		err = w.probe(ctx, job)
+	case jobDrain:
+		err = w.update(ctx, func(ctx context.Context, u *unit) error {
+			a, err := u.Agents.Lock(ctx, job.Subject)
+			if err != nil {
+				return fmt.Errorf("lock agent: %w", err)
+			}
+			more, err := w.drain(ctx, u, a)
+			if err == nil && more {
+				return u.retry(ctx, job, u.now)
+			}
+			return errors.Join(err, u.Jobs.Finish(ctx, job))
+		})
+	default:
+		err = fault.New(fault.Internal, fault.CodeInternal, "no handler for jobs of kind %q", job.Kind)
+	}
+	switch {
+	case err == nil || errors.Is(err, ports.ErrLeaseLost): // done, or done by another
+		return nil
+	case ctx.Err() != nil: // shutting down: give the job up at once, so that the next process need not wait for the lease
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		return w.giveUp(ctx, job, 0)
+	default:
+		return errors.Join(fmt.Errorf("%s %s: %w", job.Kind, job.Subject, err), w.giveUp(ctx, job, backoff(job.ID, job.Attempt)))
+	}
+}
+
+func (w *Worker) giveUp(ctx context.Context, job ports.Job, wait time.Duration) error {
+	err := w.update(ctx, func(ctx context.Context, u *unit) error { return u.retry(ctx, job, u.now.Add(wait)) })
+	if errors.Is(err, ports.ErrLeaseLost) {
+		return nil
+	}
+	return err
+}
+
+// backoff is the wait after the n-th attempt: doubling, and spread over the upper half by what it is about, so that many
+// that failed at once do not come back at once.
+func backoff(about string, n int) time.Duration {
+	d := retryBase
+	for i := 1; i < n && d < retryMax; i++ {
+		d *= 2
+	}
+	h := fnv.New64a()
+	_, _ = fmt.Fprintf(h, "%s/%d", about, n) // a hash takes everything
+	half := d / 2
+	return half + time.Duration(h.Sum64()%uint64(half+1))
+}
+
+// forwarding is one call of a task's agent.
+type forwarding struct {
+	task  task.Task
+	agent registry.Agent
+	ask   bool // the agent is at work already: only ask how it is getting on
+}
+
+func (f forwarding) call() ports.Call {
+	return ports.Call{
+		Endpoint: f.agent.Endpoint, TaskID: f.task.ID, SkillID: f.task.SkillID, Message: f.task.Request(),
+		RemoteTaskID: f.task.RemoteTaskID, ContextID: f.task.ContextID,
+	}
+}
+
+// begin notes that the agent is being called. It returns nil when nothing is left to do.
+func (w *Worker) begin(ctx context.Context, u *unit, job ports.Job) (*forwarding, error) {
+	t, agent, err := u.taskAndAgent(ctx, job.Subject)
+	if err != nil {
+		return nil, err
+	}
+	var end task.Command
+	switch {
+	case t.Status.Ended():
+		return nil, u.Jobs.Finish(ctx, job)
+	case agent.DeletedAt != nil:
+		end = task.Cancel{At: u.now}
+	case !u.now.Before(t.TimeoutAt):
+		end = task.TimeOut{At: u.now}
+	case job.Attempt > maxDeliveries && t.RemoteTaskID == "":
+		end = task.Fail{At: u.now, Error: task.Error{Code: task.ErrProtocol, Message: "the engine could not take in the agent's answer"}}
+	}
+	if end != nil {
+		if _, _, err := w.apply(ctx, u, t, agent, end); err != nil {
+			return nil, err
+		}
+		return nil, u.Jobs.Finish(ctx, job)
+	}
+	f := &forwarding{task: t, agent: agent, ask: t.RemoteTaskID != ""}
+	if !f.ask {
+		if f.task, _, err = w.apply(ctx, u, t, agent, task.Start{At: u.now}); err != nil {
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+// forward calls the agent and lets its answer happen to the task. Two commits with the one that claimed the job.
+func (w *Worker) forward(ctx context.Context, job ports.Job, f forwarding) error {
+	callCtx, cancel := context.WithTimeout(ctx, f.task.TimeoutAt.Sub(w.now()))
+	defer cancel()
+	done := w.calls.start(f.task.ID, cancel)
+	defer done()
+
+	var answer ports.Answer
+	var err error
+	if f.ask {
+		answer, err = w.Config.Agents.Follow(callCtx, f.call())
+	} else {
+		answer, err = w.Config.Agents.Send(callCtx, f.call())
+	}
+	var failed *ports.CallError
+	if err != nil && !errors.As(err, &failed) {
+		if ctx.Err() != nil { // shutting down
+			return err
+		}
+		if callCtx.Err() == nil { // not a classified failure, so a bug of the adapter; the task must end all the same
+			failed = &ports.CallError{Code: task.ErrProtocol, Message: "the call to the agent failed"}
+			w.Logger.ErrorContext(ctx, "unclassified failure of a call", "task", f.task.ID, "error", err)
+		}
+	}
+	return w.update(ctx, func(ctx context.Context, u *unit) error {
+		if failed != nil && failed.Unreachable {
+			if err := w.noteUnreachable(ctx, u, f.agent.ID); err != nil {
+				return err
+			}
+		}
+		t, agent, err := u.taskAndAgent(ctx, f.task.ID)
+		if err != nil {
+			return err
+		}
+		if t.Status.Ended() { // cancelled, or timed out, or ended by another: a late answer changes nothing
+			return u.Jobs.Finish(ctx, job)
+		}
+		cmd, again := next(t, answer, failed, callCtx.Err() != nil, job.Attempt, u.now)
+		if cmd != nil {
+			if t, _, err = w.apply(ctx, u, t, agent, cmd); err != nil {
+				return err
+			}
+		}
+		if again > 0 && !t.Status.Ended() {
+			return u.retry(ctx, job, u.now.Add(again))
+		}
+		return u.Jobs.Finish(ctx, job)
+	})
+}
+
+// next says what an agent's answer, or the lack of one, means for a task: what is to happen to it, and after how long
+// the agent is to be called again, 0 for never.
+func next(t task.Task, a ports.Answer, failed *ports.CallError, timeUp bool, attempt int, now time.Time) (cmd task.Command, again time.Duration) {
+	left := t.TimeoutAt.Sub(now)
+	switch {
+	case failed != nil && failed.Retryable && t.Attempts < task.MaxAttempts && left > 0:
+		return nil, min(max(backoff(t.ID, t.Attempts), failed.RetryAfter), left)
+	case failed != nil:
+		return task.Fail{At: now, Error: task.Error{Code: failed.Code, Message: failed.Message}}, 0
+	case timeUp && left <= 0:
+		return task.TimeOut{At: now}, 0
+	case timeUp: // stopped early: the task ended elsewhere, or a clock jumped; look again
+		return nil, retryBase
+	case a.State == ports.AnswerDone:
+		return task.Complete{At: now, Messages: a.Messages, Artifacts: a.Artifacts}, 0
+	case a.State == ports.AnswerFailed:
+		reason := a.Reason
+		if reason == "" {
+			reason = "the agent reports that it failed"
+		}
+		return task.Fail{At: now, Error: task.Error{Code: task.ErrAgentFailed, Message: reason}, Messages: a.Messages}, 0
+	default: // at work
+		wait := min(followFirst<<min(attempt, 5), followMax)
+		if a.RemoteTaskID == "" {
+			return task.Fail{At: now, Error: task.Error{Code: task.ErrProtocol, Message: "the agent says that it works on the task, but gives no id to ask for"}}, 0
+		}
+		return task.Progress{At: now, RemoteTaskID: a.RemoteTaskID, ContextID: a.ContextID}, min(wait, max(left, time.Millisecond))
+	}
+}
+
+func (w *Worker) noteUnreachable(ctx context.Context, u *unit, agentID string) error {
+	a, err := u.Agents.Lock(ctx, agentID)
+	if err != nil {
+		return fmt.Errorf("lock agent: %w", err)
+	}
+	if a, changed := a.Unreachable(u.now); changed {
+		return u.Agents.Save(ctx, a)
+	}
+	return nil
+}
+
+// tellCancel tells an agent that a task is no longer wanted, and does not insist.
+func (w *Worker) tellCancel(ctx context.Context, job ports.Job) error {
+	r := w.Store.Read()
+	t, err := r.Tasks.Get(ctx, job.Subject)
+	if err != nil {
+		return fmt.Errorf("read task: %w", err)
+	}
+	a, err := r.Agents.Get(ctx, t.AgentID)
+	if err != nil {
+		return fmt.Errorf("read agent: %w", err)
+	}
+	callCtx, cancel := context.WithTimeout(ctx, cancelBudget)
+	defer cancel()
+	err = w.Config.Agents.Cancel(callCtx, forwarding{task: t, agent: a}.call())
+	var failed *ports.CallError
+	again := errors.As(err, &failed) && failed.Retryable && job.Attempt < task.MaxAttempts
+	return w.update(ctx, func(ctx context.Context, u *unit) error {
+		if again {
+			return u.retry(ctx, job, u.now.Add(backoff(job.ID, job.Attempt)))
+		}
+		return u.Jobs.Finish(ctx, job)
+	})
+}
+
+// probe asks an agent for its card, and comes back after a while for as long as the agent sends no heartbeats.
+func (w *Worker) probe(ctx context.Context, job ports.Job) error {
+	a, err := w.Store.Read().Agents.Get(ctx, job.Subject)
+	if err != nil {
+		return fmt.Errorf("read agent: %w", err)
+	}
+	if !a.Probed() {
+		return w.update(ctx, func(ctx context.Context, u *unit) error { return u.Jobs.Finish(ctx, job) })
+	}
+	card := w.fetchCard(ctx, a.Endpoint)
+	return w.update(ctx, func(ctx context.Context, u *unit) error {
+		now, err := u.Agents.Lock(ctx, job.Subject)
+		if err != nil {
+			return fmt.Errorf("lock agent: %w", err)
+		}
+		if !now.Probed() {
+			return u.Jobs.Finish(ctx, job)
+		}
+		if now.Endpoint == a.Endpoint { // else the card is of a place it has moved away from
+			seen := now.Seen(card, u.now)
+			if seen.Status != now.Status || string(seen.Card) != string(now.Card) {
+				if err := u.Agents.Save(ctx, seen); err != nil {
+					return fmt.Errorf("save agent: %w", err)
+				}
+			}
+		}
+		return u.retry(ctx, job, u.now.Add(registry.ProbeEvery))
+	})
+}
+
+// inFlight knows the calls that this process has under way, so that a cancel can stop one at once.
+type inFlight struct {
+	mu    sync.Mutex
+	calls map[string]context.CancelFunc
+}
+
+func (f *inFlight) start(taskID string, cancel context.CancelFunc) (done func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.calls == nil {
+		f.calls = map[string]context.CancelFunc{}
+	}
+	f.calls[taskID] = cancel
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.calls, taskID)
+	}
+}
+
+func (f *inFlight) stop(taskID string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if cancel := f.calls[taskID]; cancel != nil {
+		cancel()
+	}
+}
+
+func (f *inFlight) idle() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.calls) == 0
+}
