@@ -1,75 +1,126 @@
-// Package echo is the simplest agent there is: it answers with what it was given. It speaks A2A 0.3 over JSON-RPC and
-// depends on nothing but the standard library, so that it can be copied as a beginning.
+// Package echo is the simplest agent in one file: it answers every message with the parts of that message. It speaks
+// A2A 0.3 over JSON-RPC, keeps nothing, and needs nothing but the standard library. Copy it to begin an agent of your own.
 package echo
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"io"
 	"net/http"
 	"time"
 )
 
 const maxBody = 1 << 20
 
-// Handler serves the agent. baseURL is where it can be reached; it stands in the agent card.
+// Handler serves the agent card and the agent's one method, message/send, which is posted to the root path. The baseURL
+// is the address under which callers reach it; the card names it.
 func Handler(baseURL string) http.Handler {
-	card := map[string]any{
-		"protocolVersion": "0.3.0", "name": "Echo", "description": "Answers with what it is given.", "version": "1.0.0",
-		"url": baseURL + "/", "preferredTransport": "JSONRPC", "capabilities": map[string]any{"streaming": false},
-		"defaultInputModes": []string{"text/plain", "application/json"}, "defaultOutputModes": []string{"text/plain", "application/json"},
-		"skills": []any{map[string]any{"id": "echo", "name": "Echo", "description": "Gives back what it gets.", "tags": []string{"demo"}}},
+	card := func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, map[string]any{
+			"protocolVersion":    "0.3.0",
+			"name":               "Echo",
+			"description":        "Answers with what it is given.",
+			"url":                baseURL,
+			"preferredTransport": "JSONRPC",
+			"version":            "1.0.0",
+			"capabilities":       map[string]any{"streaming": false, "pushNotifications": false},
+			"defaultInputModes":  []string{"text/plain", "application/json"},
+			"defaultOutputModes": []string{"text/plain", "application/json"},
+			"skills": []map[string]any{{
+				"id": "echo", "name": "Echo", "description": "Gives back what it gets.", "tags": []string{"demo", "text"},
+			}},
+		})
 	}
 	mux := http.NewServeMux()
-	for _, path := range []string{"/.well-known/agent-card.json", "/.well-known/agent.json"} {
-		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { answer(w, card) })
-	}
-	mux.HandleFunc("POST /{$}", rpc)
+	mux.HandleFunc("GET /.well-known/agent-card.json", card)
+	mux.HandleFunc("GET /.well-known/agent.json", card) // where older callers look
+	mux.HandleFunc("POST /{$}", func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		if err != nil {
+			writeJSON(w, http.StatusRequestEntityTooLarge, refuse(nil, -32600, "send a whole request of at most 1 MiB"))
+			return
+		}
+		writeJSON(w, http.StatusOK, answer(body))
+	})
 	return mux
 }
 
-type request struct {
+// response is what answers a JSON-RPC request: a result or an error.
+type response struct {
 	JSONRPC string          `json:"jsonrpc"`
 	ID      json.RawMessage `json:"id"`
-	Method  string          `json:"method"`
-	Params  struct {
+	Result  any             `json:"result,omitempty"`
+	Error   any             `json:"error,omitempty"`
+}
+
+func refuse(id json.RawMessage, code int, message string) response {
+	return response{JSONRPC: "2.0", ID: id, Error: map[string]any{"code": code, "message": message}}
+}
+
+// answer is the whole protocol: check the request, find the method, read its parameters, do the work.
+func answer(body []byte) response {
+	var req struct {
+		JSONRPC string          `json:"jsonrpc"`
+		ID      json.RawMessage `json:"id"`
+		Method  string          `json:"method"`
+		Params  json.RawMessage `json:"params"`
+	}
+	if !json.Valid(body) {
+		return refuse(nil, -32700, "the body is not JSON")
+	}
+	err := json.Unmarshal(body, &req)
+	if len(req.ID) == 0 || bytes.ContainsAny(req.ID[:1], "{[tf") {
+		return refuse(nil, -32600, "send one JSON-RPC request, with a string or a number as its id")
+	}
+	if err != nil || req.JSONRPC != "2.0" || req.Method == "" {
+		return refuse(req.ID, -32600, `a request has "jsonrpc": "2.0" and a method`)
+	}
+	if req.Method != "message/send" {
+		return refuse(req.ID, -32601, "this agent knows message/send only")
+	}
+	var params struct {
 		Message struct {
 			MessageID string            `json:"messageId"`
 			ContextID string            `json:"contextId"`
-			Parts     []json.RawMessage `json:"parts"`
+			TaskID    string            `json:"taskId"`
+			Parts     []json.RawMessage `json:"parts"` // kept raw, so that they go back as they came
 		} `json:"message"`
-	} `json:"params"`
-}
-
-func rpc(w http.ResponseWriter, r *http.Request) {
-	var in request
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&in); err != nil {
-		fail(w, nil, -32700, "the body is not a JSON-RPC request")
-		return
 	}
-	msg := in.Params.Message
-	switch {
-	case in.JSONRPC != "2.0" || len(in.ID) == 0:
-		fail(w, in.ID, -32600, "the request is not JSON-RPC 2.0")
-	case in.Method != "message/send":
-		fail(w, in.ID, -32601, "there is no method "+in.Method)
-	case msg.MessageID == "" || len(msg.Parts) == 0:
-		fail(w, in.ID, -32602, "the message needs a messageId and parts")
-	default:
-		if msg.ContextID == "" {
-			msg.ContextID = "context-" + msg.MessageID
+	err = json.Unmarshal(req.Params, &params)
+	msg := params.Message
+	if err != nil || msg.MessageID == "" || len(msg.Parts) == 0 {
+		return refuse(req.ID, -32602, "params.message needs a messageId and at least one part")
+	}
+	for _, raw := range msg.Parts {
+		var part struct{ Kind string }
+		if json.Unmarshal(raw, &part) != nil || part.Kind == "" {
+			return refuse(req.ID, -32602, "every part is an object with a kind")
 		}
-		answer(w, map[string]any{"jsonrpc": "2.0", "id": in.ID, "result": map[string]any{
-			"kind": "task", "id": "echo-" + msg.MessageID, "contextId": msg.ContextID, // the same for a repeated message
-			"status":    map[string]any{"state": "completed", "timestamp": time.Now().UTC()},
-			"artifacts": []any{map[string]any{"artifactId": "echo", "name": "Echo", "parts": msg.Parts}},
-		}})
 	}
+	if msg.TaskID != "" {
+		return refuse(req.ID, -32001, "this agent keeps no tasks; send the message without taskId")
+	}
+
+	// A caller that got no answer sends the message again under the same id. The task's id follows from it, so that both
+	// answers are about the same task.
+	sum := sha256.Sum256([]byte(msg.MessageID))
+	id := hex.EncodeToString(sum[:16])
+	if msg.ContextID == "" {
+		msg.ContextID = "context-" + id
+	}
+	return response{JSONRPC: "2.0", ID: req.ID, Result: map[string]any{
+		"kind":      "task",
+		"id":        id,
+		"contextId": msg.ContextID,
+		"status":    map[string]any{"state": "completed", "timestamp": time.Now().UTC()},
+		"artifacts": []map[string]any{{"artifactId": "echo-" + id, "name": "echo", "parts": msg.Parts}},
+	}}
 }
 
-func fail(w http.ResponseWriter, id json.RawMessage, code int, message string) {
-	answer(w, map[string]any{"jsonrpc": "2.0", "id": id, "error": map[string]any{"code": code, "message": message}})
-}
-
-func answer(w http.ResponseWriter, v any) {
+func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(v) // the caller has gone if this fails
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // fails only when the caller has gone, and then there is no one to tell
 }

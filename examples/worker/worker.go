@@ -1,320 +1,343 @@
-// Package worker is an agent that does visible work over several seconds, and can be told to fail or to stall. It speaks
-// A2A 0.3 over JSON-RPC, with polling, cancelling and streaming, and depends on nothing but the standard library.
+// Package worker is an agent that does visible work over several seconds, and can be told to fail, to stall or to ask
+// something back. It speaks A2A 0.3 over JSON-RPC with polling, streaming and cancelling, and needs nothing but the
+// standard library.
 //
-// What it is to do comes as a data part:
+// What it is to do comes in the message, as a data part or as a text that holds the same JSON:
 //
-//	{"steps": 5, "delayMs": 600, "mode": "ok" | "fail" | "stall"}
+//	{"steps": 5, "delayMs": 600, "mode": "ok", "text": "what to count the words of"}
+//
+// Everything may be left out. The modes are
+//
+//	ok     works through the steps and ends completed, with a report as artifact
+//	fail   ends failed at the last step
+//	stall  says nothing more until it is cancelled, for an hour at most
+//	ask    asks a question, and goes on as in ok once a second message answers it
+//
+// The words of all other text in the message are counted too, a share of them in each step.
 package worker
 
 import (
-	"context"
-	"encoding/json"
+	"crypto/rand"
 	"fmt"
-	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 )
 
+// Limits of the work.
 const (
-	maxBody  = 1 << 20
-	maxSteps = 50
-	maxDelay = 10_000 // milliseconds
-	maxTasks = 1_000  // kept in memory; the oldest are forgotten
-	maxStall = time.Hour
+	maxSteps   = 50
+	maxDelay   = 10 * time.Second
+	maxStall   = time.Hour
+	maxTasks   = 1_000 // kept in memory
+	maxRemarks = 100   // messages to a task that is being worked on
+	maxID      = 256   // bytes of an id that a caller gives
 )
 
-// Agent keeps its tasks in memory.
+// Agent does the work. It outlives the requests that brought it: a caller that goes away may come back for its task.
 type Agent struct {
-	mu      sync.Mutex
-	tasks   map[string]*job
-	order   []string // ids, oldest first
-	started int
+	maxTasks int
+	maxStall time.Duration
+
+	busy sync.WaitGroup
+
+	mu        sync.Mutex // guards all that follows, and every job
+	jobs      []*job     // oldest first
+	byTask    map[string]*job
+	byMessage map[string]*job // a message sent again finds the task that it belongs to
+	started   int
+	steps     int
+	closed    bool
 }
 
 // New makes an agent that has nothing to do yet.
-func New() *Agent { return &Agent{tasks: map[string]*job{}} }
+func New() *Agent {
+	return &Agent{maxTasks: maxTasks, maxStall: maxStall, byTask: map[string]*job{}, byMessage: map[string]*job{}}
+}
 
-// Started is how many pieces of work were begun. A repeated message begins nothing.
+// Started is how many tasks were begun. A message that is sent again begins none.
 func (a *Agent) Started() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.started
 }
 
-// job is one piece of work. Its fields are guarded by the agent's lock.
-type job struct {
-	id, context string
-	state       string
-	lines       []string
-	began       time.Time
-	cancel      context.CancelFunc
-	changed     chan struct{} // closed and replaced at every change
-}
-
-type order struct {
-	Steps   int    `json:"steps"`
-	DelayMS int    `json:"delayMs"`
-	Mode    string `json:"mode"`
-}
-
-type part struct {
-	Kind string          `json:"kind"`
-	Text string          `json:"text,omitempty"`
-	Data json.RawMessage `json:"data,omitempty"`
-}
-
-type request struct {
-	JSONRPC string          `json:"jsonrpc"`
-	ID      json.RawMessage `json:"id"`
-	Method  string          `json:"method"`
-	Params  struct {
-		ID      string `json:"id"` // of a task
-		Message struct {
-			MessageID string `json:"messageId"`
-			ContextID string `json:"contextId"`
-			Parts     []part `json:"parts"`
-		} `json:"message"`
-		Configuration struct {
-			Blocking *bool `json:"blocking"`
-		} `json:"configuration"`
-	} `json:"params"`
-}
-
-// Handler serves the agent. baseURL is where it can be reached; it stands in the agent card.
-func (a *Agent) Handler(baseURL string) http.Handler {
-	card := map[string]any{
-		"protocolVersion": "0.3.0", "name": "Worker", "description": "Works for some seconds; can be told to fail or to stall.", "version": "1.0.0",
-		"url": baseURL + "/", "preferredTransport": "JSONRPC", "capabilities": map[string]any{"streaming": true},
-		"defaultInputModes": []string{"application/json"}, "defaultOutputModes": []string{"text/plain", "application/json"},
-		"skills": []any{map[string]any{"id": "work", "name": "Work", "description": "Works through some steps and reports on them.", "tags": []string{"demo", "slow"}}},
-	}
-	mux := http.NewServeMux()
-	for _, path := range []string{"/.well-known/agent-card.json", "/.well-known/agent.json"} {
-		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { write(w, card) })
-	}
-	mux.HandleFunc("POST /{$}", a.rpc)
-	return mux
-}
-
-func (a *Agent) rpc(w http.ResponseWriter, r *http.Request) {
-	var in request
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&in); err != nil {
-		fail(w, nil, -32700, "the body is not a JSON-RPC request")
-		return
-	}
-	if in.JSONRPC != "2.0" || len(in.ID) == 0 {
-		fail(w, in.ID, -32600, "the request is not JSON-RPC 2.0")
-		return
-	}
-	switch in.Method {
-	case "message/send", "message/stream":
-		j, err := a.begin(in)
-		switch {
-		case err != nil:
-			fail(w, in.ID, -32602, err.Error())
-		case in.Method == "message/stream":
-			a.stream(w, r, in.ID, j)
-		default:
-			if b := in.Params.Configuration.Blocking; b == nil || *b {
-				a.wait(r.Context(), j)
-			}
-			reply(w, in.ID, a.task(j))
-		}
-	case "tasks/get", "tasks/cancel":
-		a.mu.Lock()
-		j := a.tasks[in.Params.ID]
-		a.mu.Unlock()
-		if j == nil {
-			fail(w, in.ID, -32001, "there is no task "+in.Params.ID)
-			return
-		}
-		if in.Method == "tasks/cancel" {
-			a.end(j, "canceled", "cancelled")
-		}
-		reply(w, in.ID, a.task(j))
-	default:
-		fail(w, in.ID, -32601, "there is no method "+in.Method)
-	}
-}
-
-// begin starts the work that a message asks for, or joins it if the message was sent before.
-func (a *Agent) begin(in request) (*job, error) {
-	msg := in.Params.Message
-	if msg.MessageID == "" {
-		return nil, fmt.Errorf("the message needs a messageId")
-	}
-	o := order{Steps: 5, DelayMS: 600, Mode: "ok"}
-	for _, p := range msg.Parts {
-		if p.Kind == "data" {
-			if err := json.Unmarshal(p.Data, &o); err != nil {
-				return nil, fmt.Errorf("the data part is no order: %w", err)
-			}
-		}
-	}
-	if o.Steps < 1 || o.Steps > maxSteps || o.DelayMS < 0 || o.DelayMS > maxDelay {
-		return nil, fmt.Errorf("steps must be 1 to %d and delayMs 0 to %d", maxSteps, maxDelay)
-	}
-	if o.Mode != "ok" && o.Mode != "fail" && o.Mode != "stall" {
-		return nil, fmt.Errorf("mode must be ok, fail or stall")
-	}
-	id := "work-" + msg.MessageID
+// Steps is how many steps were worked through, in all tasks together.
+func (a *Agent) Steps() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if j := a.tasks[id]; j != nil {
-		return j, nil
+	return a.steps
+}
+
+// Close ends all work under way as failed, so that whoever waits gets an answer, and refuses new work.
+func (a *Agent) Close() {
+	a.mu.Lock()
+	a.closed = true
+	for _, j := range a.jobs {
+		j.move(failed, "the worker has been stopped")
 	}
-	if len(a.order) == maxTasks {
-		a.tasks[a.order[0]].cancel()
-		delete(a.tasks, a.order[0])
-		a.order = a.order[1:]
+	a.mu.Unlock()
+	a.busy.Wait()
+}
+
+// job is a task with what is needed to work on it. The agent's lock guards it.
+type job struct {
+	task
+	order      order
+	began      time.Time
+	answer     string   // to the question of an order to ask
+	remarks    int      // messages that came while it was worked on
+	messageIDs []string // of the callers' messages that belong to it
+	said       int      // messages of ours
+	events     []any    // all that happened, as a stream tells it
+	changed    chan struct{}
+	ended      chan struct{}
+}
+
+// view is a job at one moment: the task as it was, and how many of its events had happened.
+type view struct {
+	job     *job
+	task    task
+	seen    int
+	changed <-chan struct{}
+}
+
+func (j *job) view() view {
+	return view{job: j, task: j.task, seen: len(j.events), changed: j.changed} // what the slices hold is never changed, only added to
+}
+
+// move brings a task that has not ended into a state, with a message if text is not empty.
+func (j *job) move(to state, text string, artifacts ...artifact) {
+	if j.Status.State.ended() {
+		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), maxStall)
-	j := &job{id: id, context: msg.ContextID, state: "working", began: time.Now(), cancel: cancel, changed: make(chan struct{})}
-	if j.context == "" {
-		j.context = "context-" + msg.MessageID
+	if j.Status.Message != nil {
+		j.History = append(j.History, *j.Status.Message)
 	}
-	a.tasks[id], a.order = j, append(a.order, id)
+	j.Status = status{State: to, Timestamp: time.Now().UTC()}
+	if text != "" {
+		j.said++
+		j.Status.Message = &message{
+			Kind: "message", Role: "agent", MessageID: fmt.Sprintf("%s-%d", j.ID, j.said),
+			TaskID: j.ID, ContextID: j.ContextID, Parts: []part{textPart(text)},
+		}
+	}
+	for _, made := range artifacts {
+		j.Artifacts = append(j.Artifacts, made)
+		j.events = append(j.events, artifactUpdate{Kind: "artifact-update", TaskID: j.ID, ContextID: j.ContextID, Artifact: made, LastChunk: true})
+	}
+	j.events = append(j.events, j.statusUpdate())
+	close(j.changed)
+	j.changed = make(chan struct{})
+	if to.ended() {
+		close(j.ended)
+	}
+}
+
+// accept takes a message: it begins a task, or goes to the one that it belongs to.
+func (a *Agent) accept(msg incoming) (view, *rpcError) {
+	if msg.MessageID == "" || len(msg.Parts) == 0 {
+		return view{}, refuse(codeParams, "params.message needs a messageId and at least one part")
+	}
+	if max(len(msg.MessageID), len(msg.ContextID)) > maxID {
+		return view{}, refuse(codeParams, "messageId and contextId are at most %d bytes", maxID)
+	}
+	o, text, err := readOrder(msg.Parts)
+	if err != nil {
+		return view{}, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	j := a.byMessage[msg.MessageID]
+	switch {
+	case j != nil:
+		return j.view(), nil
+	case msg.TaskID != "":
+		if j = a.byTask[msg.TaskID]; j == nil {
+			return view{}, noTask(msg.TaskID)
+		}
+		if msg.ContextID != "" && msg.ContextID != j.ContextID {
+			return view{}, refuse(codeParams, "the task belongs to another context")
+		}
+	default:
+		j = a.asking(msg.ContextID)
+	}
+	if j != nil {
+		err = a.tell(j, msg.MessageID, text)
+	} else {
+		j, err = a.begin(msg, o)
+	}
+	if err != nil {
+		return view{}, err
+	}
+	return j.view(), nil
+}
+
+// asking finds the newest task of a context that waits for an answer.
+func (a *Agent) asking(contextID string) *job {
+	for _, j := range slices.Backward(a.jobs) {
+		if j.ContextID == contextID && j.Status.State == inputRequired {
+			return j
+		}
+	}
+	return nil
+}
+
+// tell hands a further message to a task.
+func (a *Agent) tell(j *job, messageID, text string) *rpcError {
+	switch {
+	case j.Status.State.ended():
+		return refuse(codeParams, "the task has ended; send the message without taskId to begin another")
+	case j.Status.State == inputRequired:
+		j.answer = shorten(text)
+		j.move(working, "")
+		a.busy.Go(func() { a.work(j) })
+	case j.remarks == maxRemarks:
+		return refuse(codeParams, "the task has been told enough; wait for it to end")
+	default:
+		j.remarks++
+		j.move(working, "noted: "+shorten(text))
+	}
+	j.messageIDs = append(j.messageIDs, messageID)
+	a.byMessage[messageID] = j
+	return nil
+}
+
+// begin makes a task of a message and starts to work on it.
+func (a *Agent) begin(msg incoming, o order) (*job, *rpcError) {
+	if a.closed {
+		return nil, unavailable("the worker has been stopped")
+	}
+	if len(a.jobs) >= a.maxTasks && !a.forgetOne() {
+		return nil, unavailable("the worker has too much to do; try again later")
+	}
+	id := "task-" + rand.Text()
+	if msg.ContextID == "" {
+		msg.ContextID = "context-" + rand.Text()
+	}
+	now := time.Now()
+	j := &job{
+		task:  task{Kind: "task", ID: id, ContextID: msg.ContextID, Status: status{State: working, Timestamp: now.UTC()}},
+		order: o, began: now, messageIDs: []string{msg.MessageID},
+		changed: make(chan struct{}), ended: make(chan struct{}),
+	}
+	a.jobs = append(a.jobs, j)
+	a.byTask[id], a.byMessage[msg.MessageID] = j, j
 	a.started++
-	go a.work(ctx, j, o)
+	a.busy.Go(func() { a.work(j) })
 	return j, nil
 }
 
-func (a *Agent) work(ctx context.Context, j *job, o order) {
-	if o.Mode == "stall" {
-		<-ctx.Done()
-		a.end(j, "failed", "stalled for too long")
+// forgetOne drops the oldest task that nobody works on, if there is one.
+func (a *Agent) forgetOne() bool {
+	i := slices.IndexFunc(a.jobs, func(j *job) bool { return j.Status.State != working })
+	if i < 0 {
+		return false
+	}
+	delete(a.byTask, a.jobs[i].ID)
+	for _, id := range a.jobs[i].messageIDs {
+		delete(a.byMessage, id)
+	}
+	a.jobs = slices.Delete(a.jobs, i, i+1)
+	return true
+}
+
+// find returns a task as it stands.
+func (a *Agent) find(id string) (view, *rpcError) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	j := a.byTask[id]
+	if j == nil {
+		return view{}, noTask(id)
+	}
+	return j.view(), nil
+}
+
+// cancel ends a task by its caller's wish.
+func (a *Agent) cancel(id string) (view, *rpcError) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	j := a.byTask[id]
+	switch {
+	case j == nil:
+		return view{}, noTask(id)
+	case j.Status.State.ended():
+		return view{}, refuse(codeNotCancelable, "the task has already ended: %s", j.Status.State)
+	}
+	j.move(canceled, "cancelled")
+	return j.view(), nil
+}
+
+// move is job.move for those who do not hold the lock.
+func (a *Agent) move(j *job, to state, text string, artifacts ...artifact) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	j.move(to, text, artifacts...)
+}
+
+// work does what was ordered, up to the end or to a question.
+func (a *Agent) work(j *job) {
+	a.mu.Lock()
+	o, answer := j.order, j.answer // a question may have been answered meanwhile
+	a.mu.Unlock()
+	switch {
+	case o.mode == "ask" && answer == "":
+		a.move(j, inputRequired, "How shall I go on? Any answer will do.")
+		return
+	case o.mode == "stall":
+		if sleep(a.maxStall, j.ended) {
+			a.move(j, failed, "stalled for too long")
+		}
 		return
 	}
-	for i := range o.Steps {
-		t := time.NewTimer(time.Duration(o.DelayMS) * time.Millisecond)
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			return
-		case <-t.C:
-		}
-		if o.Mode == "fail" && i == o.Steps-1 {
-			a.end(j, "failed", "failed at the last step, as it was told to")
+	var report []string
+	if answer != "" {
+		report = append(report, "answer: "+answer)
+	}
+	for step := 1; step <= o.steps; step++ {
+		if !sleep(o.delay, j.ended) {
 			return
 		}
-		a.note(j, fmt.Sprintf("step %d of %d is done", i+1, o.Steps))
-	}
-	a.end(j, "completed", "")
-}
-
-func (a *Agent) note(j *job, line string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if j.state == "working" {
-		j.lines = append(j.lines, line)
-		a.tell(j)
-	}
-}
-
-func (a *Agent) end(j *job, state, why string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if j.state != "working" {
-		return
-	}
-	j.state = state
-	if why != "" {
-		j.lines = append(j.lines, why)
-	}
-	j.cancel()
-	a.tell(j)
-}
-
-// tell wakes those who watch. The lock is held.
-func (a *Agent) tell(j *job) {
-	close(j.changed)
-	j.changed = make(chan struct{})
-}
-
-func (a *Agent) watch(j *job) (working bool, lines []string, changed <-chan struct{}) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return j.state == "working", j.lines, j.changed
-}
-
-func (a *Agent) wait(ctx context.Context, j *job) {
-	for {
-		working, _, changed := a.watch(j)
-		if !working {
+		if o.mode == "fail" && step == o.steps {
+			a.move(j, failed, fmt.Sprintf("step %d of %d failed, as it was told to", step, o.steps))
 			return
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-changed:
+		line := o.line(step)
+		report = append(report, line)
+		a.mu.Lock()
+		if !j.Status.State.ended() {
+			a.steps++
+			j.move(working, line)
 		}
+		a.mu.Unlock()
+	}
+	a.move(j, completed, "", artifact{ArtifactID: "report", Name: "Report", Parts: []part{
+		textPart(strings.Join(report, "\n")),
+		{Kind: "data", Data: map[string]any{"steps": o.steps, "words": o.words, "durationMs": time.Since(j.began).Milliseconds()}},
+	}})
+}
+
+// sleep reports whether it could sleep to the end.
+func sleep(d time.Duration, stop <-chan struct{}) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-stop:
+		return false
+	case <-t.C:
+		return true
 	}
 }
 
-func agentText(id, text string) map[string]any {
-	return map[string]any{"kind": "message", "messageId": id, "role": "agent", "parts": []any{map[string]any{"kind": "text", "text": text}}}
-}
-
-// task is the A2A task as it stands.
-func (a *Agent) task(j *job) map[string]any {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	status := map[string]any{"state": j.state, "timestamp": time.Now().UTC()}
-	out := map[string]any{"kind": "task", "id": j.id, "contextId": j.context, "status": status}
-	switch n := len(j.lines); {
-	case j.state == "completed":
-		took, _ := json.Marshal(map[string]any{"steps": n, "durationMs": time.Since(j.began).Milliseconds()}) // numbers marshal
-		out["artifacts"] = []any{map[string]any{"artifactId": "report", "name": "Report", "parts": []part{
-			{Kind: "text", Text: strings.Join(j.lines, "\n")}, {Kind: "data", Data: took},
-		}}}
-	case n > 0:
-		status["message"] = agentText(fmt.Sprintf("%s-%d", j.id, n), j.lines[n-1])
+// shorten cuts what a caller said to what is worth repeating.
+func shorten(text string) string {
+	const most = 100
+	if text = strings.Join(strings.Fields(text), " "); text == "" {
+		return "(no words)"
 	}
-	return out
-}
-
-func (a *Agent) stream(w http.ResponseWriter, r *http.Request, id json.RawMessage, j *job) {
-	w.Header().Set("Content-Type", "text/event-stream")
-	send := func(result any) {
-		b, _ := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": id, "result": result}) // plain values marshal
-		_, _ = fmt.Fprintf(w, "data: %s\n\n", b)                                           // the reader has gone if this fails
-		_ = http.NewResponseController(w).Flush()
+	if r := []rune(text); len(r) > most {
+		return string(r[:most]) + "…"
 	}
-	send(a.task(j))
-	told := 0
-	for {
-		working, lines, changed := a.watch(j)
-		for ; told < len(lines) && working; told++ {
-			send(map[string]any{"kind": "status-update", "taskId": j.id, "contextId": j.context, "final": false, "status": map[string]any{
-				"state": "working", "message": agentText(fmt.Sprintf("%s-%d", j.id, told+1), lines[told]),
-			}})
-		}
-		if !working {
-			last := a.task(j)
-			if artifacts, ok := last["artifacts"].([]any); ok {
-				send(map[string]any{"kind": "artifact-update", "taskId": j.id, "contextId": j.context, "artifact": artifacts[0], "lastChunk": true})
-			}
-			send(map[string]any{"kind": "status-update", "taskId": j.id, "contextId": j.context, "final": true, "status": last["status"]})
-			return
-		}
-		select {
-		case <-r.Context().Done():
-			return
-		case <-changed:
-		}
-	}
-}
-
-func reply(w http.ResponseWriter, id json.RawMessage, result any) {
-	write(w, map[string]any{"jsonrpc": "2.0", "id": id, "result": result})
-}
-
-func fail(w http.ResponseWriter, id json.RawMessage, code int, message string) {
-	write(w, map[string]any{"jsonrpc": "2.0", "id": id, "error": map[string]any{"code": code, "message": message}})
-}
-
-func write(w http.ResponseWriter, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(v) // the caller has gone if this fails
+	return text
 }

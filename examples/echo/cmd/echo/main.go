@@ -1,19 +1,64 @@
-// Command echo serves the echo agent.
+// Command echo serves the echo agent on its own.
 package main
 
 import (
+	"context"
+	"errors"
 	"flag"
-	"log"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/nexus-protocol/nexus/examples/echo"
 )
 
 func main() {
-	addr := flag.String("addr", "127.0.0.1:8091", "where to listen")
+	addr := flag.String("addr", "127.0.0.1:8091", "`address` to listen on")
+	url := flag.String("url", "", "`URL` under which callers reach the agent (default: the address)")
 	flag.Parse()
-	log.Println("the echo agent listens on http://" + *addr)
-	server := &http.Server{Addr: *addr, Handler: echo.Handler("http://" + *addr), ReadHeaderTimeout: 5 * time.Second}
-	log.Fatal(server.ListenAndServe())
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *addr, *url, os.Stderr); err != nil {
+		_, _ = fmt.Fprintln(os.Stderr, "echo:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+// run serves until ctx ends, then lets the requests under way finish.
+func run(ctx context.Context, addr, url string, log io.Writer) error {
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	if url == "" {
+		url = "http://" + ln.Addr().String()
+	}
+	srv := &http.Server{
+		Handler:           echo.Handler(url),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ln) }()
+	_, _ = fmt.Fprintln(log, "echo: serving", url)
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	err = srv.Shutdown(grace)
+	if served := <-served; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
+	return err
 }
