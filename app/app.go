@@ -113,7 +113,8 @@ type core struct {
 	calls inFlight
 }
 
-func (c *core) now() time.Time { return c.Now().UTC() }
+// now is cut to what every store keeps, so that an answer says the same now and later.
+func (c *core) now() time.Time { return c.Now().UTC().Truncate(time.Microsecond) }
 
 // unit is one unit of work: a transaction, one moment, and a source of ids that gives the same ones when the
 // transaction has to run again.

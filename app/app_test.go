@@ -301,7 +301,10 @@ func TestCancel(t *testing.T) {
 	again, err := r.Tasks.Cancel(t.Context(), asker, v.ID)
 	require.NoError(t, err, "a second cancel changes nothing")
 	require.Equal(t, out.UpdatedAt, again.UpdatedAt)
-	require.Eventually(t, func() bool { n, err := r.store.Read().Jobs.Due(t.Context(), r.clock.now(), 9); return err == nil && len(n) == 0 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool {
+		n, err := r.store.Read().Jobs.Due(t.Context(), r.clock.now(), 9)
+		return err == nil && len(n) == 0
+	}, 5*time.Second, time.Millisecond)
 	now, err := r.Tasks.Get(t.Context(), asker, v.ID)
 	require.NoError(t, err)
 	require.Equal(t, task.Cancelled, now.Status, "a late answer changes nothing")

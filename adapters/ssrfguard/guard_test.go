@@ -38,7 +38,7 @@ func TestConnectionsAreCheckedToo(t *testing.T) {
 	inside := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(inside.Close)
 	for _, url := range []string{inside.URL, "http://localhost:" + inside.URL[len("http://127.0.0.1:"):]} {
-		_, err := (&http.Client{Transport: New(false).Transport()}).Get(url) //nolint:bodyclose // there is none
+		_, err := (&http.Client{Transport: New(false).Transport()}).Get(url)
 		require.ErrorIs(t, err, ErrProhibited)
 	}
 	res, err := (&http.Client{Transport: New(true).Transport()}).Get(inside.URL)

@@ -56,7 +56,7 @@ func CheckCredentials(email, password string) (string, error) {
 	return norm, bad.Err()
 }
 
-// Sessions end after this time without use.
+// SessionIdle is the time without use after which a session ends.
 const SessionIdle = 30 * 24 * time.Hour
 
 // SessionTouch is how stale a session's or key's time of last use may get before it is written again.

@@ -134,14 +134,27 @@ func TestQuery(t *testing.T) {
 		Skills: ptr([]registry.Skill{{ID: "tr", Name: "Translate", Tags: []string{"language"}}}), Price: ptr(credits.Whole(5)),
 	})
 	for _, q := range []registry.Query{
-		{}, {SkillTags: []string{"x", "LANGUAGE"}}, {Category: "NLP"}, {Text: "über trans"}, {SkillID: "tr"}, {MaxPrice: ptr(credits.Whole(5))},
-		{MinTrust: ptr(47.5)}, {Status: registry.Offline}, {Text: "100"},
+		{},
+		{SkillTags: []string{"x", "LANGUAGE"}},
+		{Category: "NLP"},
+		{Text: "über trans"},
+		{SkillID: "tr"},
+		{MaxPrice: ptr(credits.Whole(5))},
+		{MinTrust: ptr(47.5)},
+		{Status: registry.Offline},
+		{Text: "100"},
 	} {
 		require.True(t, normal(q).Match(a, now), "%+v", q)
 	}
 	for _, q := range []registry.Query{
-		{SkillTags: []string{"x"}}, {Category: "language"}, {Text: "setz er"}, {Text: "slate"}, {SkillID: "t"}, {MaxPrice: ptr(credits.Amount(499))},
-		{MinTrust: ptr(47.6)}, {Status: registry.Online},
+		{SkillTags: []string{"x"}},
+		{Category: "language"},
+		{Text: "setz er"},
+		{Text: "slate"},
+		{SkillID: "t"},
+		{MaxPrice: ptr(credits.Amount(499))},
+		{MinTrust: ptr(47.6)},
+		{Status: registry.Online},
 	} {
 		require.False(t, normal(q).Match(a, now), "%+v", q)
 	}

@@ -121,8 +121,12 @@ func TestAnyOrderOfCommandsEndsOnce(t *testing.T) {
 			now = now.Add(time.Duration(rapid.IntRange(0, 60).Draw(t, "seconds")) * time.Second)
 			msg := task.Message{ID: fmt.Sprint(i), Role: task.RoleAgent, Parts: []task.Part{task.TextPart("x")}}
 			cmd := rapid.SampledFrom([]task.Command{
-				task.Start{At: now}, task.Progress{At: now, Messages: []task.Message{msg}}, task.Complete{At: now, Messages: []task.Message{msg}},
-				task.Fail{At: now, Error: task.Error{Code: task.ErrAgent, Message: "no"}}, task.TimeOut{At: now}, task.Cancel{At: now},
+				task.Start{At: now},
+				task.Progress{At: now, Messages: []task.Message{msg}},
+				task.Complete{At: now, Messages: []task.Message{msg}},
+				task.Fail{At: now, Error: task.Error{Code: task.ErrAgent, Message: "no"}},
+				task.TimeOut{At: now},
+				task.Cancel{At: now},
 			}).Draw(t, "command")
 			before := tk
 			next, events, err := task.Apply(tk, cmd)

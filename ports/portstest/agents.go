@@ -142,9 +142,26 @@ func discovery(ctx context.Context, s ports.Store, _ Traits, w world) error {
 	}
 	agents = append(agents, w.agent)
 	queries := []registry.Query{
-		{}, {SkillTags: []string{"tag1"}}, {SkillTags: []string{"tag5", "shared", "tag5"}}, {SkillTags: []string{"tag1", "moved"}}, {Category: "special"}, {Category: "tag2"},
-		{MinTrust: ptr(30.5)}, {MaxPrice: ptr(credits.Amount(200))}, {SkillID: "skill2"}, {SkillID: "moved"}, {SkillTags: []string{"nothing"}},
-		{Text: "pdf"}, {Text: "über"}, {Text: "ÜBER se"}, {Text: "100"}, {Text: "%"}, {Text: "under"}, {Text: "naïve read"}, {Text: "reader pdf"}, {Text: "agent does"},
+		{},
+		{SkillTags: []string{"tag1"}},
+		{SkillTags: []string{"tag5", "shared", "tag5"}},
+		{SkillTags: []string{"tag1", "moved"}},
+		{Category: "special"},
+		{Category: "tag2"},
+		{MinTrust: ptr(30.5)},
+		{MaxPrice: ptr(credits.Amount(200))},
+		{SkillID: "skill2"},
+		{SkillID: "moved"},
+		{SkillTags: []string{"nothing"}},
+		{Text: "pdf"},
+		{Text: "über"},
+		{Text: "ÜBER se"},
+		{Text: "100"},
+		{Text: "%"},
+		{Text: "under"},
+		{Text: "naïve read"},
+		{Text: "reader pdf"},
+		{Text: "agent does"},
 		{SkillTags: []string{"shared"}, MinTrust: ptr(10.0), MaxPrice: ptr(credits.Amount(300)), Text: "r", Category: "special"},
 	}
 	for _, status := range registry.Statuses() {

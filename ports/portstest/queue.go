@@ -75,7 +75,7 @@ func (b *bench) end() error {
 	case err := <-b.over:
 		return err
 	case <-time.After(10 * time.Second):
-		return errors.New("Run did not return")
+		return errors.New("the queue did not stop")
 	}
 }
 

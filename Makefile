@@ -1,0 +1,52 @@
+# make help lists what there is.
+SHELL := /bin/bash
+GO ?= go
+TOOLS := -modfile=.tools/go.mod
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+# The race detector needs a C compiler. Without one the tests still run, and say so.
+ifneq ($(shell command -v $$($(GO) env CC)),)
+RACE := -race
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test lint fmt bench fuzz check tidy clean
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
+
+run: ## Start the server with the demo: http://127.0.0.1:8080
+	$(GO) run ./cmd/nexus serve --demo
+
+build: ## Build bin/nexus, static
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/nexus ./cmd/nexus
+
+test: ## Run all tests
+ifndef RACE
+	@echo 'no C compiler was found: the tests run without the race detector' >&2
+endif
+	$(GO) tool $(TOOLS) gotestsum --format pkgname-and-test-fails -- $(RACE) -timeout 10m ./...
+
+lint: ## Run the linters
+	$(GO) vet ./...
+	$(GO) tool $(TOOLS) golangci-lint run ./...
+
+fmt: ## Format the code
+	$(GO) tool $(TOOLS) golangci-lint fmt ./...
+
+bench: ## Run the benchmarks
+	$(GO) test -run '^$$' -bench . -benchtime 2s ./cmd/... ./adapters/sqlite/... ./domain/...
+
+fuzz: ## Fuzz every decoder of strangers' bytes, 30 s each
+	set -e; for p in $$(grep -rl '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u); do \
+	  for f in $$(grep -rhoE '^func Fuzz[A-Za-z0-9_]+' $$p/*_test.go | sed 's/func //'); do \
+	    $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime 30s -fuzzminimizetime 0x $$p; done; done
+
+tidy: ## Check that go.mod is tidy
+	$(GO) mod tidy -diff
+
+check: tidy lint test ## The gate: everything that CI runs
+
+clean: ## Remove what was built and the demo's data
+	rm -rf bin nexus-data

@@ -1,0 +1,121 @@
+package httpapi_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"log/slog"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/nexus-protocol/nexus/adapters/httpapi"
+	"github.com/nexus-protocol/nexus/adapters/httpapi/apitest"
+	"github.com/nexus-protocol/nexus/adapters/inprocess"
+	"github.com/nexus-protocol/nexus/adapters/memory"
+	"github.com/nexus-protocol/nexus/app"
+	"github.com/nexus-protocol/nexus/domain/task"
+	"github.com/nexus-protocol/nexus/ports"
+)
+
+// agents are the suite's agents as functions in this process.
+func agents() *memory.Agents {
+	out := memory.NewAgents()
+	handle := func(b apitest.Behaviour, f memory.AgentFunc) { out.Handle(endpoint(b), f) }
+	handle(apitest.Echo, func(_ context.Context, c ports.Call) (ports.Answer, error) {
+		m := task.Message{ID: "re-" + c.Message.ID, Role: task.RoleAgent}
+		for _, p := range c.Message.Parts {
+			if p.Type == task.PartText {
+				var text string
+				if err := json.Unmarshal(p.Data, &text); err != nil {
+					return ports.Answer{}, err
+				}
+				p = task.TextPart("echo: " + text)
+			}
+			m.Parts = append(m.Parts, p)
+		}
+		return ports.Answer{State: ports.AnswerDone, Messages: []task.Message{m}}, nil
+	})
+	for b, code := range map[apitest.Behaviour]string{
+		apitest.Failing: task.ErrAgent, apitest.HTML: task.ErrProtocol, apitest.Huge: task.ErrProtocol,
+	} {
+		handle(b, func(context.Context, ports.Call) (ports.Answer, error) {
+			return ports.Answer{}, &ports.CallError{Code: code, Message: "the oven is cold"}
+		})
+	}
+	handle(apitest.Stalling, func(ctx context.Context, _ ports.Call) (ports.Answer, error) {
+		<-ctx.Done()
+		return ports.Answer{}, ctx.Err()
+	})
+	return out
+}
+
+func endpoint(b apitest.Behaviour) string { return "http://" + string(b) + ".test" }
+
+// newEngine is a whole engine in memory, with its worker at work until the test ends.
+func newEngine(t *testing.T, change ...func(*app.Config)) *app.Engine {
+	t.Helper()
+	store := memory.New()
+	cfg := app.Config{
+		Store: store, Queue: inprocess.New(store, time.Now, inprocess.Options{}), Agents: agents(), Guard: memory.OpenGuard{},
+		Schema: memory.Schemas{}, Hasher: memory.NewHasher(), Limits: memory.NewLimiter(time.Now), Now: time.Now, NewID: memory.NewID, Random: rand.Reader,
+	}
+	for _, c := range change {
+		c(&cfg)
+	}
+	engine, err := app.New(cfg)
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- engine.Worker.Run(ctx, time.Second) }()
+	t.Cleanup(func() {
+		stop()
+		assert.NoError(t, <-done)
+	})
+	return engine
+}
+
+// logBuffer is what a server wrote to its log.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (l *logBuffer) logger() *slog.Logger {
+	return slog.New(slog.NewJSONHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+func TestAPI(t *testing.T) {
+	for name, limited := range map[string]bool{"with limits": true, "without limits": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var log logBuffer
+			srv := httptest.NewServer(httpapi.New(newEngine(t), httpapi.Options{RateLimit: limited, Logger: log.logger()}))
+			t.Cleanup(func() {
+				srv.Close()
+				for _, secret := range []string{"correct horse battery", `"nxk_`, "nexus_session", "Lorem ipsum", "evil.example", "skillTags="} {
+					assert.NotContains(t, log.String(), secret, "in the log")
+				}
+				assert.NotContains(t, log.String(), `"level":"ERROR"`)
+			})
+			apitest.Run(t, apitest.Target{BaseURL: srv.URL, AgentURL: endpoint, RateLimited: limited})
+		})
+	}
+}

@@ -1,0 +1,89 @@
+// Package apitest shows that a server keeps the promises of the HTTP API. It speaks to the server over HTTP alone, so
+// that one suite holds for every choice of adapters, and for a server in another process.
+package apitest
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Target is the server under test. It must have no users yet, run its worker, be the only one to use its store, and let
+// agents live at private addresses.
+type Target struct {
+	BaseURL string
+	// AgentURL gives the endpoint of an agent that behaves so. Default: HTTP agents that the suite starts itself.
+	AgentURL func(Behaviour) string
+	// RateLimited says that the server's limits are on.
+	RateLimited bool
+}
+
+// suite is one run.
+type suite struct {
+	Target
+	http  *http.Client
+	spec  *spec
+	admin *client
+}
+
+// Run runs the suite.
+func Run(t *testing.T, target Target) {
+	t.Helper()
+	if target.AgentURL == nil {
+		target.AgentURL = startAgents(t)
+	}
+	s := &suite{Target: target, http: &http.Client{
+		Timeout:       30 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+	s.spec = loadSpec(t, s)
+	s.admin = s.signUp(t)
+	require.Equal(t, "admin", s.admin.role, "the first user is the admin; does the server have users already?")
+
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T, *suite)
+	}{
+		{"Health", testHealth},
+		{"Document", testDocument},
+		{"Docs", testDocs},
+		{"DefaultDeny", testDefaultDeny},
+		{"Routes", testRoutes},
+		{"Headers", testHeaders},
+		{"SignUp", testSignUp},
+		{"LogIn", testLogIn},
+		{"Forms", testForms},
+		{"Credentials", testCredentials},
+		{"CrossOrigin", testCrossOrigin},
+		{"Agents", testAgents},
+		{"AgentValidation", testAgentValidation},
+		{"AgentPatch", testAgentPatch},
+		{"AgentOwnership", testAgentOwnership},
+		{"AgentDelete", testAgentDelete},
+		{"Heartbeat", testHeartbeat},
+		{"Discover", testDiscover},
+		{"Keys", testKeys},
+		{"Scopes", testScopes},
+		{"Tasks", testTasks},
+		{"TaskRefusals", testTaskRefusals},
+		{"TaskFailures", testTaskFailures},
+		{"TaskTimeout", testTaskTimeout},
+		{"TaskCancel", testTaskCancel},
+		{"TaskPrivacy", testTaskPrivacy},
+		{"TaskList", testTaskList},
+		{"Spending", testSpending},
+		{"Trust", testTrust},
+		{"Billing", testBilling},
+		{"Bodies", testBodies},
+		{"Queries", testQueries},
+		{"IDs", testIDs},
+		{"RateLimit", testRateLimit},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			test.run(t, s)
+		})
+	}
+}

@@ -1,0 +1,233 @@
+package httpapi
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/nexus-protocol/nexus/domain/fault"
+)
+
+func (s *server) mountDocs() {
+	document := sync.OnceValues(func() ([]byte, error) { return encode(s.api.OpenAPI()) })
+	s.handle(route{method: "GET", path: "/openapi.json", access: public}, func(x *exchange, r *http.Request) {
+		b, err := document()
+		if err != nil {
+			s.fail(x, r, err)
+			return
+		}
+		x.Header().Set("Content-Type", typeJSON)
+		_, _ = x.Write(b) // whoever does not read it is gone
+	})
+	page := sync.OnceValues(func() ([]byte, error) {
+		var b bytes.Buffer
+		err := pages.ExecuteTemplate(&b, "docs.html", s.docsPage())
+		return b.Bytes(), err
+	})
+	s.handle(route{method: "GET", path: "/docs", access: public}, func(x *exchange, r *http.Request) {
+		html, err := page()
+		if err != nil {
+			s.fail(x, r, err)
+			return
+		}
+		s.showHTML(x, http.StatusOK, html)
+	})
+	s.handle(route{method: "GET", path: "/{$}", access: public}, func(x *exchange, r *http.Request) {
+		http.Redirect(x, r, "/docs", http.StatusSeeOther)
+	})
+}
+
+// docsPage is the OpenAPI document as people read it.
+type docsPage struct {
+	Title   string
+	Version string
+	Text    []string
+	Groups  []docsGroup
+	Codes   []docsCode
+}
+
+type docsGroup struct {
+	Name       string
+	Anchor     string
+	Text       string
+	Operations []docsOperation
+}
+
+type docsOperation struct {
+	ID, Method, Path, Summary, Text, Auth, Scope string
+
+	Params       []docsField
+	Body         []docsField
+	BodyOptional bool
+	Status       string
+	Answer       string
+	Fields       []docsField
+	Headers      []docsField
+	Errors       []docsCode
+}
+
+type docsField struct {
+	Name, Type, Text string
+	Required         bool
+}
+
+type docsCode struct {
+	Status int
+	Code   fault.Code
+	When   string
+}
+
+func (s *server) docsPage() docsPage {
+	doc := s.api.OpenAPI()
+	page := docsPage{Title: doc.Info.Title, Version: doc.Info.Version, Text: strings.Split(doc.Info.Description, "\n\n"), Codes: docsCodes(fault.Codes())}
+	for _, tag := range doc.Tags {
+		group := docsGroup{Name: tag.Name, Anchor: strings.ToLower(strings.ReplaceAll(tag.Name, " ", "-")), Text: tag.Description}
+		for _, rt := range s.routes { // in the order in which they were added
+			if rt.id != "" && rt.tag == tag.Name {
+				group.Operations = append(group.Operations, s.docsOperation(rt, operationOf(doc, rt)))
+			}
+		}
+		page.Groups = append(page.Groups, group)
+	}
+	return page
+}
+
+// operationOf finds a route's operation.
+func operationOf(doc *huma.OpenAPI, rt route) *huma.Operation {
+	item := doc.Paths[rt.path]
+	return map[string]*huma.Operation{
+		http.MethodGet: item.Get, http.MethodPost: item.Post, http.MethodPatch: item.Patch, http.MethodDelete: item.Delete, http.MethodPut: item.Put,
+	}[rt.method]
+}
+
+func (s *server) docsOperation(rt route, op *huma.Operation) docsOperation {
+	out := docsOperation{
+		ID: op.OperationID, Method: op.Method, Path: op.Path, Summary: op.Summary, Text: op.Description, Scope: rt.scope,
+		Auth: map[access]string{public: "none", caller: "API key or session", session: "session"}[rt.access],
+	}
+	for _, p := range op.Parameters {
+		out.Params = append(out.Params, docsField{p.Name, "in " + p.In + ", " + s.typeText(p.Schema), p.Description, p.Required})
+	}
+	if op.RequestBody != nil {
+		out.Body = s.fields("", op.RequestBody.Content[typeJSON].Schema)
+		out.BodyOptional = !op.RequestBody.Required
+	}
+	success := op.Responses[strconv.Itoa(rt.status)]
+	out.Status, out.Answer = strconv.Itoa(rt.status), success.Description
+	out.Fields = s.fields("", success.Content[typeJSON].Schema)
+	for i := range out.Fields {
+		out.Fields[i].Required = false // to say so of an answer means nothing to its reader
+	}
+	for _, name := range sortedKeys(success.Headers) {
+		h := success.Headers[name]
+		out.Headers = append(out.Headers, docsField{Name: name, Type: s.typeText(h.Schema), Text: h.Description})
+	}
+	for _, status := range sortedKeys(op.Responses) {
+		codes, _ := op.Responses[status].Extensions[extCodes].([]fault.Code)
+		out.Errors = append(out.Errors, docsCodes(codes)...)
+	}
+	return out
+}
+
+func docsCodes(codes []fault.Code) []docsCode {
+	out := make([]docsCode, 0, len(codes))
+	for _, c := range codes {
+		out = append(out, docsCode{statusOf(kinds[c].kind, c), c, kinds[c].when})
+	}
+	slices.SortStableFunc(out, func(a, b docsCode) int { return a.Status - b.Status })
+	return out
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// fields lists the fields of a schema and of those in it, by their paths.
+func (s *server) fields(prefix string, schema *huma.Schema) []docsField {
+	registry := s.api.OpenAPI().Components.Schemas
+	names := sortedKeys(resolve(registry, schema).Properties)
+	if schema.Ref != "" {
+		names = fieldOrder(registry.TypeFromRef(schema.Ref), names)
+	}
+	schema = resolve(registry, schema)
+	var out []docsField
+	for _, name := range names {
+		field := schema.Properties[name]
+		path := prefix + name
+		out = append(out, docsField{path, s.typeText(field), field.Description, slices.Contains(schema.Required, name)})
+		if field.Type == huma.TypeArray {
+			path, field = path+"[]", field.Items
+		}
+		out = append(out, s.fields(path+".", field)...)
+	}
+	return out
+}
+
+// fieldOrder puts the names into the order of the type's fields.
+func fieldOrder(t reflect.Type, names []string) []string {
+	var out []string
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		if slices.Contains(names, name) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// typeText says what values a schema takes.
+func (s *server) typeText(schema *huma.Schema) string {
+	null := schema.Nullable
+	schema = resolve(s.api.OpenAPI().Components.Schemas, schema)
+	var b strings.Builder
+	switch {
+	case schema.Type == "":
+		b.WriteString("any JSON")
+	case schema.Type == huma.TypeArray:
+		b.WriteString("array of " + s.typeText(schema.Items))
+	case len(schema.Enum) > 0:
+		b.WriteString(oneOf(schema.Enum))
+	case schema.Format != "" && schema.Format != "double" && schema.Format != "int64":
+		fmt.Fprintf(&b, "%s (%s)", schema.Type, schema.Format)
+	default:
+		b.WriteString(schema.Type)
+	}
+	if null {
+		b.WriteString(" or null")
+	}
+	bounds := func(low, high, unit string) {
+		switch {
+		case low != "" && high != "":
+			b.WriteString(", " + low + " to " + high + unit)
+		case low != "":
+			b.WriteString(", at least " + low + unit)
+		case high != "":
+			b.WriteString(", at most " + high + unit)
+		}
+	}
+	bounds(number(schema.Minimum), number(schema.Maximum), "")
+	bounds(number(schema.MinLength), number(schema.MaxLength), " characters")
+	if schema.Default != nil {
+		fmt.Fprintf(&b, ", default %v", schema.Default)
+	}
+	return b.String()
+}
+
+func number[N int | float64](n *N) string {
+	if n == nil {
+		return ""
+	}
+	return plain(float64(*n))
+}

@@ -1,0 +1,139 @@
+package httpapi
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/base64"
+	"html/template"
+	"net/http"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/nexus-protocol/nexus/domain/fault"
+)
+
+//go:embed pages
+var pageFiles embed.FS
+
+// pages are the server's own pages. They have no script and fetch nothing; their one style is written into them.
+var (
+	pageStyle = mustReadPage("style.css")
+	pages     = template.Must(template.New("").Funcs(template.FuncMap{
+		"style": func() template.CSS { return template.CSS(pageStyle) }, //nolint:gosec // our own file
+	}).ParseFS(pageFiles, "pages/*.html"))
+	pagePolicy = "default-src 'none'; style-src '" + cspHash(pageStyle) + "'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+func mustReadPage(name string) string {
+	b, err := pageFiles.ReadFile("pages/" + name)
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
+}
+
+// cspHash lets a browser use the inline text and no other.
+func cspHash(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// showPage answers with a page.
+func (s *server) showPage(x *exchange, r *http.Request, status int, name string, data any) {
+	var b bytes.Buffer
+	if err := pages.ExecuteTemplate(&b, name, data); err != nil {
+		s.fail(x, r, err)
+		return
+	}
+	s.showHTML(x, status, b.Bytes())
+}
+
+func (s *server) showHTML(x *exchange, status int, html []byte) {
+	x.Header().Set("Content-Type", typeHTML)
+	x.Header().Set("Content-Security-Policy", pagePolicy)
+	x.WriteHeader(status)
+	_, _ = x.Write(html) // whoever does not read it is gone
+}
+
+// entryPage is what the pages to log in and to sign up show.
+type entryPage struct {
+	SignUp bool
+	Email  string
+	Next   string
+	Error  string
+}
+
+func (s *server) showEntry(e entry) func(*exchange, *http.Request) {
+	return func(x *exchange, r *http.Request) {
+		s.showPage(x, r, http.StatusOK, "entry.html", entryPage{SignUp: bool(e), Next: localPath(r.URL.Query().Get("next"), "/")})
+	}
+}
+
+// enterByForm is logIn or signUp by an HTML form: on to where it wanted to go, or the form again and what was wrong.
+func (s *server) enterByForm(e entry) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		x := exchangeOf(r.Context())
+		form, err := readForm(x, r)
+		page := entryPage{SignUp: bool(e), Email: form.Get("email"), Next: localPath(form.Get("next"), "/")}
+		if err == nil {
+			_, err = s.enter(w, r, e, page.Email, form.Get("password"))
+		}
+		if err == nil {
+			http.Redirect(w, r, page.Next, http.StatusSeeOther)
+			return
+		}
+		status, _ := s.errorAnswer(r.Context(), x, err)
+		page.Error = "Something went wrong. Please try again."
+		if f := join(err); f != nil && f.Kind != fault.Internal {
+			page.Error = f.Message
+		}
+		s.showPage(x, r, status, "entry.html", page)
+	}
+}
+
+func (s *server) leaveByForm(w http.ResponseWriter, r *http.Request) {
+	x := exchangeOf(r.Context())
+	form, err := readForm(x, r)
+	if err == nil {
+		err = s.leave(w, r)
+	}
+	if err != nil {
+		s.fail(x, r, err)
+		return
+	}
+	http.Redirect(w, r, localPath(form.Get("next"), "/auth/login"), http.StatusSeeOther)
+}
+
+// maxForm is the most bytes of a form.
+const maxForm = 64 << 10
+
+// readForm reads the request's body as a form.
+func readForm(x *exchange, r *http.Request) (url.Values, error) {
+	text, err := readBody(x, r, maxForm)
+	if err != nil {
+		return nil, err
+	}
+	form, err := url.ParseQuery(string(text))
+	var bad fault.Fields
+	bad.Check(err == nil, wholeBody, "is no well-formed form")
+	for k, values := range form {
+		if strings.ContainsRune(values[0], 0) || !utf8.ValidString(values[0]) {
+			bad.Add(shorten(k, maxPathKey), "must be text")
+		}
+	}
+	if err := bad.Err(); err != nil {
+		return nil, err
+	}
+	return form, nil
+}
+
+// localPath returns the path if it leads to a place on this site and nowhere else, or what to use instead.
+func localPath(path, instead string) string {
+	u, err := url.Parse(path)
+	if err != nil || !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") || strings.ContainsRune(path, '\\') || u.Host != "" || u.Scheme != "" {
+		return instead
+	}
+	return path
+}

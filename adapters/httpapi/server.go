@@ -1,0 +1,228 @@
+// Package httpapi serves the engine over HTTP: the JSON API, its OpenAPI document and pages, and the log-in of people.
+// It translates and nothing else; what is allowed and what happens is for app to decide.
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/nexus-protocol/nexus/app"
+	"github.com/nexus-protocol/nexus/domain/fault"
+	"github.com/nexus-protocol/nexus/ports"
+)
+
+// Options are the server's settings; zero values are the defaults.
+type Options struct {
+	Logger    *slog.Logger // default: discards
+	PublicURL string       // how the server is reached from outside, such as https://nexus.example.com
+	Version   string       // of the engine, for the OpenAPI document; default "dev"
+
+	// TrustedProxies are those whose X-Forwarded-For is believed; default none.
+	TrustedProxies []netip.Prefix
+	// RateLimit switches the limits on. Without them, log-ins and sign-ups are not limited by address either.
+	RateLimit bool
+	// SecureCookies marks cookies as for https only, whatever the request says. Without it they are so marked if the
+	// request came over TLS or PublicURL begins with https.
+	SecureCookies bool
+	// ReadyChecks are asked, with the engine itself, if the server can serve. The names of those that fail are shown.
+	ReadyChecks map[string]func(context.Context) error
+}
+
+// server is the API over one engine.
+type server struct {
+	engine *app.Engine
+	opt    Options
+	log    *slog.Logger
+	mux    *http.ServeMux
+	api    huma.API
+	origin *http.CrossOriginProtection
+	routes []route
+	paths  map[string]struct{}
+}
+
+// New makes the handler of everything that the engine serves over HTTP. It panics when a route is faulty, such as one
+// that does not say who may call it. The engine's Worker must run for tasks to be forwarded.
+func New(engine *app.Engine, opt Options) http.Handler {
+	return newServer(engine, opt, (*server).mountAll)
+}
+
+func newServer(engine *app.Engine, opt Options, mount func(*server)) *server {
+	s := &server{engine: engine, opt: opt, log: opt.Logger, mux: http.NewServeMux(), origin: http.NewCrossOriginProtection()}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.opt.Version == "" {
+		s.opt.Version = "dev"
+	}
+	if u, err := url.Parse(opt.PublicURL); err == nil && u.Host != "" {
+		if err := s.origin.AddTrustedOrigin(u.Scheme + "://" + u.Host); err != nil {
+			panic(fmt.Sprintf("httpapi: PublicURL: %v", err))
+		}
+		s.opt.SecureCookies = s.opt.SecureCookies || u.Scheme == "https"
+	}
+	s.api = newAPI(s)
+	mount(s)
+	s.finishDocument()
+	return s
+}
+
+func (s *server) mountAll() {
+	s.mountAuth()
+	s.mountAgents()
+	s.mountKeys()
+	s.mountTasks()
+	s.mountTrust()
+	s.mountBilling()
+	s.mountHealth()
+	s.mountDocs()
+}
+
+// access says who may call a route at all. What a caller may do there is for app to say.
+type access uint8
+
+const (
+	unset   access = iota // a mistake: such a route does not start
+	public                // anyone
+	caller                // an API key or a session
+	session               // a session alone
+)
+
+// route is one method of one path.
+type route struct {
+	method  string
+	path    string
+	access  access
+	browser bool             // public, yet a page of another site may not post to it
+	limit   *ports.RateRule  // counted against the caller before anything else is looked at
+	form    http.HandlerFunc // takes the request instead if its body is a form
+
+	// What the OpenAPI document says of it. A route without an id is not in there.
+	id      string
+	tag     string
+	summary string
+	text    string
+	scope   string       // that a key needs; app asks for it
+	status  int          // of success
+	answers string       // what success is, if not plain from the summary
+	errors  []fault.Code // beyond those that follow from the rest
+	headers map[string]string
+}
+
+// unmatched is the pattern of an exchange that no route took.
+const unmatched = "-"
+
+// answerTimeout bounds the writing of an answer. Streams lift it.
+const answerTimeout = 60 * time.Second
+
+// handle adds a route. Every route there is comes through here.
+func (s *server) handle(rt route, serve func(x *exchange, r *http.Request)) {
+	if rt.access == unset {
+		panic(fmt.Sprintf("httpapi: %s %s has no access rule", rt.method, rt.path))
+	}
+	s.routes = append(s.routes, rt)
+	pattern := rt.method + " " + rt.path
+	s.mux.HandleFunc(pattern, func(_ http.ResponseWriter, r *http.Request) {
+		x := exchangeOf(r.Context())
+		x.pattern = pattern
+		_ = http.NewResponseController(x.ResponseWriter).SetWriteDeadline(time.Now().Add(answerTimeout)) // tests have none
+		if err := s.admit(x, rt, r); err != nil {
+			s.fail(x, r, err)
+			return
+		}
+		if rt.form != nil && isForm(r) {
+			rt.form(x, r)
+			return
+		}
+		serve(x, r)
+	})
+}
+
+// ServeHTTP implements http.Handler.
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := &exchange{ResponseWriter: w, began: time.Now(), id: requestID(r)}
+	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
+	x.request = r
+	h := w.Header()
+	h.Set("X-Request-Id", x.id)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "same-origin")
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	h.Set("Cache-Control", "no-store")
+	defer x.log(r.Context(), s.log, r.Method)
+	defer s.rescue(x, r)
+	s.mux.ServeHTTP(x, r)
+	if x.pattern == "" {
+		s.serveUnmatched(x, r)
+	}
+}
+
+// serveUnmatched answers a request that the mux found no route for, and noted so in the headers.
+func (s *server) serveUnmatched(x *exchange, r *http.Request) {
+	x.pattern = unmatched
+	h := x.Header()
+	h.Del("Location") // of a redirect to a tidier path
+	if allow := h.Get("Allow"); allow != "" {
+		s.fail(x, r, fault.New(fault.NotFound, fault.CodeMethodNotAllowed, "there is no %s here; use one of %s", shorten(r.Method, 16), allow))
+		return
+	}
+	s.fail(x, r, fault.New(fault.NotFound, fault.CodeNotFound, "there is no such route; /docs lists those there are"))
+}
+
+// rescue answers a request whose handler panicked.
+func (s *server) rescue(x *exchange, r *http.Request) {
+	switch v := recover(); {
+	case v == nil:
+	case v == http.ErrAbortHandler: //nolint:errorlint // net/http compares it so too
+		panic(v)
+	default:
+		if x.pattern == "" {
+			x.pattern = unmatched
+		}
+		s.fail(x, r, fmt.Errorf("panic: %v\n%s", v, debug.Stack()))
+	}
+}
+
+// admit lets a request pass that shows the credential its route asks for, or refuses it.
+func (s *server) admit(x *exchange, rt route, r *http.Request) error {
+	if rt.access != public {
+		c, err := s.identify(r, rt.access)
+		if err != nil {
+			return err
+		}
+		x.caller = c
+	}
+	if rt.browser || x.caller.Session != "" {
+		if s.origin.Check(r) != nil {
+			return fault.New(fault.Forbidden, fault.CodeForbidden, "a page of another site may not do this; send an API key instead of the session cookie")
+		}
+	}
+	if rt.limit != nil && s.opt.RateLimit {
+		return s.count(x, r, *rt.limit)
+	}
+	return nil
+}
+
+// isForm reports whether the request's body is an HTML form's.
+func isForm(r *http.Request) bool {
+	mediaType, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	return strings.EqualFold(strings.TrimSpace(mediaType), typeForm)
+}
+
+// Media types.
+const (
+	typeJSON = "application/json"
+	typeForm = "application/x-www-form-urlencoded"
+	typeHTML = "text/html; charset=utf-8"
+)
+
+var errNoAnswer = errors.New("httpapi: an operation gave no answer")

@@ -1,0 +1,135 @@
+package bunstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nexus-protocol/nexus/ports"
+)
+
+type jobs struct{ access }
+
+var _ ports.JobStore = (*jobs)(nil)
+
+// dueOf is the due jobs of one priority, along the index.
+func dueOf(priority string) string {
+	return `SELECT * FROM (SELECT id, run_at, priority FROM jobs WHERE priority = ` + priority + ` AND run_at <= ? AND (lease_owner = '' OR lease_until <= ?)
+		ORDER BY run_at, id LIMIT ?) AS p` + priority
+}
+
+var (
+	qEnqueue = hot(`INSERT INTO jobs (id, kind, subject, run_at, priority, attempt, lease_owner, lease_until) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (id) DO NOTHING`)
+	qClaim = hot(`UPDATE jobs SET attempt = attempt + 1, lease_owner = ?, lease_until = ?
+		WHERE id = ? AND run_at <= ? AND (lease_owner = '' OR lease_until <= ?) RETURNING kind, subject, run_at, priority, attempt`)
+	qFinish  = hot(`DELETE FROM jobs WHERE id = ? AND lease_owner = ? AND attempt = ?`)
+	qRetry   = hot(`UPDATE jobs SET run_at = ?, lease_owner = '', lease_until = 0 WHERE id = ? AND lease_owner = ? AND attempt = ?`)
+	qExtend  = hot(`UPDATE jobs SET lease_until = ? WHERE lease_owner = ? AND lease_owner <> ''`)
+	qRelease = hot(`UPDATE jobs SET lease_owner = '', lease_until = 0 WHERE lease_owner <> '' AND lease_owner <> ?`)
+	// Each priority by itself, so that those that are not due yet are never looked at.
+	qDue       = hot(dueOf("0") + ` UNION ALL ` + dueOf("1") + ` UNION ALL ` + dueOf("2") + ` ORDER BY priority, run_at, id LIMIT ?`)
+	qCountJobs = hot(`SELECT count(*) FROM jobs`)
+)
+
+// Due implements ports.JobReader. One statement.
+func (v *jobs) Due(ctx context.Context, now time.Time, limit int) ([]ports.Ref, error) {
+	var out []ports.Ref
+	err := v.do(ctx, func(ctx context.Context, c *session) error {
+		out = nil
+		t := int64(at(now))
+		err := c.each(ctx, qDue, []any{t, t, limit, t, t, limit, t, t, limit, limit}, func(scan func(...any) error) error {
+			var r ports.Ref
+			var runAt micros
+			if err := scan(&r.ID, &runAt, &r.Priority); err != nil {
+				return err
+			}
+			r.RunAt = runAt.time()
+			out = append(out, r)
+			return nil
+		})
+		return c.store.wrap(err, "find due jobs")
+	})
+	return out, err
+}
+
+// Count implements ports.JobReader. One statement.
+func (v *jobs) Count(ctx context.Context) (n int, err error) {
+	err = v.do(ctx, func(ctx context.Context, c *session) error {
+		return c.store.wrap(c.row(ctx, qCountJobs, nil, &n), "count jobs")
+	})
+	return n, err
+}
+
+// Enqueue implements ports.JobStore. One statement.
+func (v *jobs) Enqueue(ctx context.Context, j ports.Job) error {
+	return v.do(ctx, func(ctx context.Context, c *session) error {
+		n, err := c.exec(ctx, qEnqueue, j.ID, j.Kind, j.Subject, int64(at(j.RunAt)), int(j.Priority), j.Attempt, j.Lease.Owner, int64(at(j.Lease.Until)))
+		if err == nil && n == 0 {
+			return fmt.Errorf("job %s: %w", j.ID, ports.ErrDuplicate)
+		}
+		return c.store.wrap(err, "enqueue")
+	})
+}
+
+// Claim implements ports.JobStore. One statement.
+func (v *jobs) Claim(ctx context.Context, id string, lease ports.Lease, now time.Time) (ports.Job, error) {
+	j := ports.Job{ID: id, Lease: ports.Lease{Owner: lease.Owner, Until: at(lease.Until).time()}}
+	var runAt micros
+	err := v.do(ctx, func(ctx context.Context, c *session) error {
+		t := int64(at(now))
+		err := c.row(ctx, qClaim, []any{lease.Owner, int64(at(lease.Until)), id, t, t}, &j.Kind, &j.Subject, &runAt, &j.Priority, &j.Attempt)
+		return c.store.wrap(err, "claim job")
+	})
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return ports.Job{}, ports.ErrLeaseLost
+	case err != nil:
+		return ports.Job{}, err
+	}
+	j.RunAt = runAt.time()
+	return j, nil
+}
+
+// Finish implements ports.JobStore. One statement.
+func (v *jobs) Finish(ctx context.Context, claimed ports.Job) error {
+	return v.fenced(ctx, claimed, qFinish, claimed.ID, claimed.Lease.Owner, claimed.Attempt)
+}
+
+// Retry implements ports.JobStore. One statement.
+func (v *jobs) Retry(ctx context.Context, claimed ports.Job, runAt time.Time) error {
+	return v.fenced(ctx, claimed, qRetry, int64(at(runAt)), claimed.ID, claimed.Lease.Owner, claimed.Attempt)
+}
+
+func (v *jobs) fenced(ctx context.Context, claimed ports.Job, q statement, args ...any) error {
+	if claimed.Lease.Owner == "" { // was never claimed
+		return ports.ErrLeaseLost
+	}
+	n, err := v.change(ctx, q, args...)
+	if err == nil && n == 0 {
+		return ports.ErrLeaseLost
+	}
+	return err
+}
+
+// Extend implements ports.JobStore. One statement.
+func (v *jobs) Extend(ctx context.Context, owner string, until time.Time) error {
+	_, err := v.change(ctx, qExtend, int64(at(until)), owner)
+	return err
+}
+
+// ReleaseOthers implements ports.JobStore. One statement.
+func (v *jobs) ReleaseOthers(ctx context.Context, owner string) (int, error) {
+	n, err := v.change(ctx, qRelease, owner)
+	return int(n), err
+}
+
+func (v *jobs) change(ctx context.Context, q statement, args ...any) (n int64, err error) {
+	err = v.do(ctx, func(ctx context.Context, c *session) error {
+		n, err = c.exec(ctx, q, args...)
+		return c.store.wrap(err, "change job")
+	})
+	return n, err
+}

@@ -1,0 +1,194 @@
+package bunstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nexus-protocol/nexus/domain/credits"
+	"github.com/nexus-protocol/nexus/domain/ledger"
+	"github.com/nexus-protocol/nexus/ports"
+)
+
+type books struct{ access }
+
+var _ ports.LedgerStore = (*books)(nil)
+
+const (
+	accountColumns = `available, held, granted, purchased, earned, spent, reversed`
+	dayMicros      = int64(24 * time.Hour / time.Microsecond)
+)
+
+var (
+	qBalance        = hot(`SELECT ` + accountColumns + ` FROM ledger_accounts WHERE user_id = ?`)
+	qInsertTransfer = hot(`INSERT INTO ledger_transfers (id, key, reference, description, at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING`)
+	// A row is only there to be taken from when it has enough, whatever has happened to it in the meantime.
+	qChange = hot(`UPDATE ledger_accounts SET available = available + ?, held = held + ?, granted = granted + ?, purchased = purchased + ?,
+		earned = earned + ?, spent = spent + ?, reversed = reversed + ?
+		WHERE user_id = ? AND available + ? >= 0 AND held + ? >= 0 RETURNING available`)
+	// For changes that take nothing: the first one makes the account.
+	qAdd = hot(`INSERT INTO ledger_accounts AS a (user_id, ` + accountColumns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (user_id) DO UPDATE SET available = a.available + excluded.available, held = a.held + excluded.held, granted = a.granted + excluded.granted,
+		purchased = a.purchased + excluded.purchased, earned = a.earned + excluded.earned, spent = a.spent + excluded.spent, reversed = a.reversed + excluded.reversed
+		RETURNING available`)
+	qInsertEntries = hotMulti(`INSERT INTO ledger_entries (id, transfer_id, account, user_id, type, amount, balance_after, reference, description, at)`, 10, ``)
+	qUsage         = hot(`SELECT at / 86400000000 AS day, type, CAST(SUM(amount) AS BIGINT) FROM ledger_entries
+		WHERE type IN ('task_debit', 'task_credit') AND account = ? AND at >= ? GROUP BY at / 86400000000, type ORDER BY 1`)
+	qAccountTotal = hot(`SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM ledger_entries WHERE account = ?`)
+	qImbalance    = hot(`SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM ledger_entries`)
+)
+
+// Balance implements ports.LedgerReader. One statement.
+func (v *books) Balance(ctx context.Context, userID string) (ledger.Balance, error) {
+	b := ledger.Balance{UserID: userID}
+	err := v.do(ctx, func(ctx context.Context, c *session) error {
+		return c.store.wrap(readBalance(ctx, c, &b), "read balance")
+	})
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return b, err
+}
+
+func readBalance(ctx context.Context, c *session, b *ledger.Balance) error {
+	return c.row(ctx, qBalance, []any{b.UserID}, &b.Available, &b.Held, &b.Granted, &b.Purchased, &b.Earned, &b.Spent, &b.Reversed)
+}
+
+// Transactions implements ports.LedgerReader. One statement.
+func (v *books) Transactions(ctx context.Context, userID string, typ ledger.EntryType, page ports.Page) ([]ledger.Entry, int, error) {
+	var rows []struct {
+		entryRow `bun:",extend"`
+		Total    int `bun:"total"`
+	}
+	total := 0
+	err := v.do(ctx, func(ctx context.Context, c *session) error {
+		rows, total = nil, 0
+		where, args := "account = ?", []any{ledger.Available(userID)}
+		if typ != "" {
+			where, args = where+" AND type = ?", append(args, typ)
+		}
+		count := c.bun.NewSelect().TableExpr("ledger_entries").ColumnExpr("count(*)").Where(where, args...)
+		ids := c.bun.NewSelect().TableExpr("ledger_entries").ColumnExpr("seq").Where(where, args...).OrderExpr("seq DESC").Limit(int64(page.Limit)).Offset(int64(page.Offset))
+		err := c.bun.NewSelect().TableExpr("ledger_entries AS e").ColumnExpr(entryColumns).ColumnExpr("(?) AS total", count).
+			Where("e.seq IN (SELECT page.seq FROM (?) AS page)", ids).OrderExpr("e.seq DESC").Scan(ctx, &rows)
+		if err != nil {
+			return c.store.wrap(err, "list transactions")
+		}
+		if len(rows) > 0 {
+			total = rows[0].Total
+			return nil
+		}
+		if page.Offset == 0 {
+			return nil
+		}
+		return c.store.wrap(count.Scan(ctx, &total), "count transactions") // beyond the end
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	out := make([]ledger.Entry, len(rows))
+	for i, r := range rows {
+		out[i] = r.domain()
+	}
+	return out, total, nil
+}
+
+// Usage implements ports.LedgerReader. One statement.
+func (v *books) Usage(ctx context.Context, userID, fromDay string) ([]ledger.Day, error) {
+	from, err := time.Parse(time.DateOnly, fromDay)
+	if err != nil {
+		return nil, fmt.Errorf("usage from %q: %w", fromDay, err)
+	}
+	var out []ledger.Day
+	err = v.do(ctx, func(ctx context.Context, c *session) error {
+		out = nil
+		err := c.each(ctx, qUsage, []any{string(ledger.Available(userID)), from.UnixMicro()}, func(scan func(...any) error) error {
+			var day int64
+			var typ ledger.EntryType
+			var sum credits.Amount
+			if err := scan(&day, &typ, &sum); err != nil {
+				return err
+			}
+			date := micros(day * dayMicros).time().Format(time.DateOnly)
+			if n := len(out); n == 0 || out[n-1].Date != date {
+				out = append(out, ledger.Day{Date: date})
+			}
+			d := &out[len(out)-1]
+			if typ == ledger.TypeTaskDebit {
+				d.Spent -= sum
+			} else {
+				d.Earned += sum
+			}
+			return nil
+		})
+		return c.store.wrap(err, "read usage")
+	})
+	return out, err
+}
+
+// AccountTotal implements ports.LedgerReader. One statement, along all entries of the account.
+func (v *books) AccountTotal(ctx context.Context, a ledger.Account) (credits.Amount, error) {
+	return v.sum(ctx, qAccountTotal, string(a))
+}
+
+// Imbalance implements ports.LedgerReader. One statement, along all entries there are.
+func (v *books) Imbalance(ctx context.Context) (credits.Amount, error) { return v.sum(ctx, qImbalance) }
+
+func (v *books) sum(ctx context.Context, q statement, args ...any) (sum credits.Amount, err error) {
+	err = v.do(ctx, func(ctx context.Context, c *session) error {
+		return c.each(ctx, q, args, func(scan func(...any) error) error { return scan(&sum) })
+	})
+	return sum, err
+}
+
+// Post implements ports.LedgerStore. Two statements, one for each user who has part in it, and one more when it is
+// refused. Accounts are changed in the order of their user ids, so that two transfers never wait for each other.
+func (v *books) Post(ctx context.Context, t ledger.Transfer) error {
+	return v.do(ctx, func(ctx context.Context, c *session) error {
+		if err := t.Validate(); err != nil {
+			return err
+		}
+		n, err := c.exec(ctx, qInsertTransfer, t.ID, t.Key, t.Reference, t.Description, int64(at(t.At)))
+		if err != nil {
+			return c.store.wrap(err, "insert transfer")
+		}
+		if n == 0 {
+			return fmt.Errorf("transfer %s: %w", t.Key, ports.ErrDuplicate)
+		}
+		after := make(map[string]credits.Amount, 2)
+		for _, d := range t.Deltas() {
+			if after[d.UserID], err = change(ctx, c, d); err != nil {
+				return err
+			}
+		}
+		args := make([]any, 0, 10*len(t.Postings))
+		for _, e := range t.Entries(after) {
+			args = append(args, e.ID, e.TransferID, string(e.Account), e.UserID, string(e.Type), int64(e.Amount), int64(e.BalanceAfter), e.Reference, e.Description, int64(at(e.At)))
+		}
+		_, err = c.execMulti(ctx, qInsertEntries, args)
+		return c.store.wrap(err, "insert entries")
+	})
+}
+
+// change adds a delta to a user's account and returns what is available after it.
+func change(ctx context.Context, c *session, d ledger.Balance) (after credits.Amount, err error) {
+	sums := []any{int64(d.Available), int64(d.Held), int64(d.Granted), int64(d.Purchased), int64(d.Earned), int64(d.Spent), int64(d.Reversed)}
+	if d.Available >= 0 && d.Held >= 0 {
+		err = c.row(ctx, qAdd, append([]any{d.UserID}, sums...), &after)
+		return after, c.store.wrap(err, "add to account")
+	}
+	err = c.row(ctx, qChange, append(sums, d.UserID, int64(d.Available), int64(d.Held)), &after)
+	if !errors.Is(err, sql.ErrNoRows) {
+		return after, c.store.wrap(err, "change account")
+	}
+	b := ledger.Balance{UserID: d.UserID}
+	if err := readBalance(ctx, c, &b); err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return 0, c.store.wrap(err, "read balance")
+	}
+	if d.Available < 0 && b.Available < -d.Available {
+		return 0, ledger.Insufficient(-d.Available, b.Available)
+	}
+	return 0, ledger.Insufficient(-d.Held, b.Held)
+}

@@ -1,0 +1,154 @@
+// Package bunstore is the SQL store. What the databases share is here; what differs between them is named in Dialect.
+//
+// Statements that every task needs are SQL text, prepared once a connection and given their values as parameters; Bun
+// builds the others. The comments name the number of statements, which on a database server are round trips. A unit of
+// work adds its share of BEGIN and COMMIT, and two for a savepoint when it shares them with others.
+package bunstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/uptrace/bun"
+
+	"github.com/nexus-protocol/nexus/ports"
+)
+
+var _ ports.Store = (*Store)(nil)
+
+// ErrClosed is returned by a store that has been closed.
+var ErrClosed = errors.New("store: closed")
+
+// Dialect is all that differs between the databases, but for the schema.
+type Dialect struct {
+	Name  string
+	Begin string // starts a transaction that may write
+	// Lock is what a SELECT ends with to keep its row from changing; "" where a transaction that may write is alone.
+	Lock string
+	// LockUsers keeps others from adding users until the transaction ends; "" where it is alone.
+	LockUsers string
+	Numbered  bool // parameters are $1, $2 … and not ?
+	Prepare   bool // the connections keep prepared statements
+	// Local says that statements run in this process, so that a read of one row is not worth interrupting.
+	Local bool
+
+	// Duplicate tells a violated uniqueness.
+	Duplicate func(error) bool
+	// Retryable tells an error after which the same transaction may well succeed.
+	Retryable func(error) bool
+	// Lost tells that the connection is gone. A COMMIT that ends so may have happened.
+	Lost func(error) bool
+
+	// Text narrows discovery to agents that may match all words, by means of an index. It may let too many pass. "" is
+	// all of them. nil: there is no such index.
+	Text func(words []string) (where string, args []any)
+}
+
+// Config is what a store is made of. Write and Read may be the same.
+type Config struct {
+	Dialect Dialect
+	Write   *bun.DB
+	Read    *bun.DB
+	Writers int // transactions at a time
+	Readers int // reads at a time
+	// Commit, if set, stands around every COMMIT. Tests put faults there.
+	Commit func(commit func() error) error
+}
+
+// Store is a ports.Store over SQL.
+type Store struct {
+	cfg     Config
+	sql     []string // of each statement, in this dialect
+	reads   ports.Reads
+	readers *readers
+
+	queue   chan *request
+	writers sync.WaitGroup
+	closing chan struct{} // nothing more is taken
+	stopped chan struct{} // all writers have ended
+	once    sync.Once
+}
+
+// New makes a store and starts its writers. The schema must be there.
+func New(cfg Config) *Store {
+	s := &Store{
+		cfg: cfg, queue: make(chan *request, maxGroup), closing: make(chan struct{}), stopped: make(chan struct{}),
+	}
+	for _, q := range statements {
+		s.sql = append(s.sql, cfg.Dialect.compile(q.text))
+	}
+	s.readers = newReaders(s, cfg.Readers)
+	s.reads = newViews(s.readers).reads()
+	for range cfg.Writers {
+		w := &writer{store: s}
+		s.writers.Go(w.run)
+	}
+	go func() {
+		s.writers.Wait()
+		close(s.stopped)
+	}()
+	return s
+}
+
+// Close lets the transactions that run end, and refuses new ones. It leaves the database handles open.
+func (s *Store) Close() error {
+	s.once.Do(func() {
+		close(s.closing)
+		<-s.stopped
+		s.readers.close()
+	})
+	return nil
+}
+
+// Read implements ports.Store.
+func (s *Store) Read() ports.Reads { return s.reads }
+
+// Ping implements ports.Store: it reads from the schema. One statement.
+func (s *Store) Ping(ctx context.Context) error {
+	return s.readers.do(ctx, func(ctx context.Context, c *session) error {
+		var none int
+		err := c.row(ctx, qPing, nil, &none)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+}
+
+var qPing = hot(`SELECT 1 FROM users LIMIT 1`)
+
+// compile puts the dialect's words into a statement.
+func (d Dialect) compile(text string) string {
+	text = strings.ReplaceAll(text, "{lock}", d.Lock)
+	if !d.Numbered {
+		return text
+	}
+	var out strings.Builder
+	n := 0
+	for _, c := range text { // no statement has a question mark in a literal
+		if c != '?' {
+			out.WriteRune(c)
+			continue
+		}
+		n++
+		out.WriteString("$" + strconv.Itoa(n))
+	}
+	return out.String()
+}
+
+// wrap says what an error of the database was about, and classifies it.
+func (s *Store) wrap(err error, what string) error {
+	switch {
+	case err == nil:
+		return nil
+	case s.cfg.Dialect.Duplicate(err):
+		return fmt.Errorf("%s: %w", what, errors.Join(ports.ErrDuplicate, err))
+	default:
+		return fmt.Errorf("%s: %w", what, err)
+	}
+}

@@ -1,0 +1,260 @@
+package bunstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nexus-protocol/nexus/domain/fault"
+	"github.com/nexus-protocol/nexus/domain/task"
+	"github.com/nexus-protocol/nexus/ports"
+)
+
+type tasks struct{ access }
+
+var _ ports.TaskStore = (*tasks)(nil)
+
+// openStatus is what the index of open tasks is limited to, to the letter.
+const openStatus = `status IN ('pending', 'assigned', 'running')`
+
+var (
+	qTask       = hot(`SELECT ` + taskColumns + ` FROM tasks WHERE id = ?`)
+	qLockTask   = hot(`SELECT ` + taskColumns + ` FROM tasks WHERE id = ?{lock}`)
+	qInsertTask = hot(`INSERT INTO tasks (` + taskColumns + `) VALUES (?` + strings.Repeat(", ?", taskColumnCount-1) + `) ON CONFLICT (id) DO NOTHING`)
+	qSaveTask   = hot(`UPDATE tasks SET status = ?, attempts = ?, started_at = ?, updated_at = ?, timeout_at = ?, completed_at = ?, remote_task_id = ?,
+		context_id = ?, last_seq = ?, error_code = ?, error_message = ?, output = ? WHERE id = ?`)
+	qInsertEvents = hotMulti(`INSERT INTO task_events (task_id, seq, kind, status, at, body)`, 6, `ON CONFLICT (task_id, seq) DO NOTHING`)
+	qEvents       = hot(`SELECT seq, kind, status, at, body FROM task_events WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?`)
+	qOverdue      = hot(`SELECT id FROM tasks WHERE ` + openStatus + ` AND timeout_at <= ? ORDER BY timeout_at, id LIMIT ?`)
+	qOpenByAgent  = hot(`SELECT id FROM tasks WHERE ` + openStatus + ` AND agent_id = ? ORDER BY timeout_at, id LIMIT ?`)
+
+	// The task is the row with place 0; an event uses the columns of the task that have its type.
+	qHistory = hot(`SELECT 0 AS place, ` + taskColumns + ` FROM tasks WHERE id = ? UNION ALL
+		SELECT seq, kind, status, '', '', '', '', '', CAST(NULL AS BIGINT), 0, 0, 0, at, CAST(NULL AS BIGINT), 0, 0, CAST(NULL AS BIGINT), '', CAST(NULL AS BIGINT),
+		'', '', 0, CAST(NULL AS TEXT), CAST(NULL AS TEXT), '', body, CAST(NULL AS TEXT), CAST(NULL AS TEXT)
+		FROM task_events WHERE task_id = ? AND kind IN ('message', 'artifact') ORDER BY 1`)
+)
+
+func taskNotFound(id string) error { return fault.NotFoundf(fault.CodeTaskNotFound, "Task", id) }
+
+// Get implements ports.TaskReader. One statement.
+func (v *tasks) Get(ctx context.Context, id string) (task.Task, error) { return v.find(ctx, qTask, id) }
+
+// Lock implements ports.TaskStore. One statement.
+func (v *tasks) Lock(ctx context.Context, id string) (task.Task, error) {
+	return v.find(ctx, qLockTask, id)
+}
+
+func (v *tasks) find(ctx context.Context, q statement, id string) (task.Task, error) {
+	var r taskRow
+	err := v.do(ctx, func(ctx context.Context, c *session) error {
+		return c.store.wrap(c.row(ctx, q, []any{id}, r.dest()...), "read task")
+	})
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return task.Task{}, taskNotFound(id)
+	case err != nil:
+		return task.Task{}, err
+	}
+	return r.domain(), nil
+}
+
+// History implements ports.TaskReader. One statement.
+func (v *tasks) History(ctx context.Context, id string) (t task.Task, events []task.Event, err error) {
+	known := false
+	err = v.do(ctx, func(ctx context.Context, c *session) error {
+		known, events = false, nil
+		var r taskRow
+		var place int64
+		dest := append([]any{&place}, r.dest()...)
+		err := c.each(ctx, qHistory, []any{id, id}, func(scan func(...any) error) error {
+			if err := scan(dest...); err != nil {
+				return err
+			}
+			if place == 0 {
+				t, known = r.domain(), true
+				return nil
+			}
+			e, err := eventOf(id, place, task.EventKind(r.ID), r.Status, r.CreatedAt, r.Description)
+			events = append(events, e)
+			return err
+		})
+		return c.store.wrap(err, "read history")
+	})
+	if err == nil && !known {
+		err = taskNotFound(id)
+	}
+	if err != nil {
+		return task.Task{}, nil, err
+	}
+	return t, events, nil
+}
+
+// Events implements ports.TaskReader. One statement. A task that is not there has none.
+func (v *tasks) Events(ctx context.Context, id string, afterSeq int64, limit int) ([]task.Event, error) {
+	var out []task.Event
+	err := v.do(ctx, func(ctx context.Context, c *session) error {
+		out = nil
+		err := c.each(ctx, qEvents, []any{id, afterSeq, limit}, func(scan func(...any) error) error {
+			var seq int64
+			var kind task.EventKind
+			var status task.Status
+			var when micros
+			var body string
+			if err := scan(&seq, &kind, &status, &when, &body); err != nil {
+				return err
+			}
+			e, err := eventOf(id, seq, kind, status, when, body)
+			out = append(out, e)
+			return err
+		})
+		return c.store.wrap(err, "read events")
+	})
+	return out, err
+}
+
+// List implements ports.TaskReader. One statement. Where both parties are given each has its own part of it, so that
+// both can go along an index.
+func (v *tasks) List(ctx context.Context, f ports.TaskFilter, page ports.Page) ([]task.Task, int, error) {
+	narrow := ""
+	var extra []any
+	if f.AgentID != "" {
+		narrow += " AND agent_id = ?"
+		extra = append(extra, f.AgentID)
+	}
+	if f.Status != "" {
+		narrow += " AND status = ?"
+		extra = append(extra, string(f.Status))
+	}
+	var parts []string
+	var args []any
+	part := func(where string, with ...any) {
+		parts = append(parts, `SELECT id, created_at FROM tasks WHERE `+where+narrow)
+		args = append(append(args, with...), extra...)
+	}
+	switch requester, owner := f.RequesterUserID, f.AgentOwnerID; {
+	case requester != "" && owner != "":
+		part(`requester_user_id = ?`, requester)
+		part(`agent_owner_id = ? AND requester_user_id <> ?`, owner, requester)
+	case requester != "":
+		part(`requester_user_id = ?`, requester)
+	case owner != "":
+		part(`agent_owner_id = ?`, owner)
+	default:
+		return nil, 0, errors.New("list tasks: of nobody")
+	}
+	all := strings.Join(parts, " UNION ALL ")
+	var rows []struct {
+		taskRow `bun:",extend"`
+		Total   int `bun:"total"`
+	}
+	total := 0
+	err := v.do(ctx, func(ctx context.Context, c *session) error {
+		rows, total = nil, 0
+		q := c.bun.NewSelect().TableExpr("tasks AS t").ColumnExpr("t.*").
+			ColumnExpr("(SELECT count(*) FROM ("+all+") AS every) AS total", args...).
+			Where("t.id IN (SELECT page.id FROM (SELECT id, created_at FROM ("+all+") AS every ORDER BY created_at DESC, id DESC LIMIT ? OFFSET ?) AS page)",
+				append(args[:len(args):len(args)], page.Limit, page.Offset)...).
+			OrderExpr("t.created_at DESC, t.id DESC")
+		if err := q.Scan(ctx, &rows); err != nil {
+			return c.store.wrap(err, "list tasks")
+		}
+		if len(rows) > 0 {
+			total = rows[0].Total
+			return nil
+		}
+		if page.Offset == 0 {
+			return nil
+		}
+		return c.store.wrap(c.bun.NewRaw("SELECT count(*) FROM ("+all+") AS every", args...).Scan(ctx, &total), "count tasks") // beyond the end
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	out := make([]task.Task, len(rows))
+	for i := range rows {
+		out[i] = rows[i].domain()
+	}
+	return out, total, nil
+}
+
+// Overdue implements ports.TaskReader. One statement.
+func (v *tasks) Overdue(ctx context.Context, now time.Time, limit int) ([]string, error) {
+	return v.ids(ctx, qOverdue, int64(at(now)), limit)
+}
+
+// OpenByAgent implements ports.TaskReader: the next to time out first. One statement, along all open tasks.
+func (v *tasks) OpenByAgent(ctx context.Context, agentID string, limit int) ([]string, error) {
+	return v.ids(ctx, qOpenByAgent, agentID, limit)
+}
+
+func (v *tasks) ids(ctx context.Context, q statement, args ...any) ([]string, error) {
+	var out []string
+	err := v.do(ctx, func(ctx context.Context, c *session) error {
+		out = nil
+		err := c.each(ctx, q, args, func(scan func(...any) error) error {
+			var id string
+			err := scan(&id)
+			out = append(out, id)
+			return err
+		})
+		return c.store.wrap(err, "find tasks")
+	})
+	return out, err
+}
+
+// Insert implements ports.TaskStore. One statement, and one for every eight events.
+func (v *tasks) Insert(ctx context.Context, t task.Task, events []task.Event) error {
+	r := taskRowOf(t)
+	return v.do(ctx, func(ctx context.Context, c *session) error {
+		n, err := c.exec(ctx, qInsertTask, r.values()...)
+		if err != nil {
+			return c.store.wrap(err, "insert task")
+		}
+		if n == 0 {
+			return fmt.Errorf("task %s: %w", t.ID, ports.ErrDuplicate)
+		}
+		return insertEvents(ctx, c, t.ID, events)
+	})
+}
+
+// Save implements ports.TaskStore. It writes what commands change; what was asked of whom, and for how much, stays as it
+// was inserted. One statement, and one for every eight events.
+func (v *tasks) Save(ctx context.Context, t task.Task, events []task.Event) error {
+	r := taskRowOf(t)
+	var n int64
+	err := v.do(ctx, func(ctx context.Context, c *session) (err error) {
+		n, err = c.exec(ctx, qSaveTask, string(r.Status), r.Attempts, r.StartedAt, int64(r.UpdatedAt), int64(r.TimeoutAt), r.CompletedAt, r.RemoteTaskID,
+			r.ContextID, r.LastSeq, r.ErrorCode, r.ErrorMessage, r.Output, r.ID)
+		if err != nil || n == 0 {
+			return c.store.wrap(err, "save task")
+		}
+		return insertEvents(ctx, c, t.ID, events)
+	})
+	if err == nil && n == 0 {
+		return taskNotFound(t.ID)
+	}
+	return err
+}
+
+func insertEvents(ctx context.Context, c *session, taskID string, events []task.Event) error {
+	args := make([]any, 0, 6*len(events))
+	for _, e := range events {
+		body, err := eventBody(e)
+		if err != nil {
+			return err
+		}
+		args = append(args, taskID, e.Seq, string(e.Kind), string(e.Status), int64(at(e.At)), body)
+	}
+	n, err := c.execMulti(ctx, qInsertEvents, args)
+	if err != nil {
+		return c.store.wrap(err, "insert events")
+	}
+	if n < int64(len(events)) {
+		return fmt.Errorf("events of task %s: %w", taskID, ports.ErrDuplicate)
+	}
+	return nil
+}

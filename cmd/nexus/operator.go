@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/nexus-protocol/nexus/adapters/sqlite"
+	"github.com/nexus-protocol/nexus/app"
+	"github.com/nexus-protocol/nexus/domain/identity"
+)
+
+type migrateCmd struct {
+	Status migrateStatusCmd `cmd:"" help:"List the migrations and which are applied."`
+	Up     migrateUpCmd     `cmd:"" help:"Apply what is missing."`
+	Down   migrateDownCmd   `cmd:"" help:"Take back the newest migration. Its data is lost."`
+}
+
+type migrateStatusCmd struct{}
+
+func (migrateStatusCmd) Run(e *env) error {
+	path, err := e.databasePath()
+	if err != nil {
+		return err
+	}
+	list, err := sqlite.MigrationStatus(e, path)
+	if err != nil {
+		return err
+	}
+	for _, m := range list {
+		state := "pending"
+		if m.Applied {
+			state = "applied " + m.AppliedAt.UTC().Format("2006-01-02 15:04:05")
+		}
+		fmt.Fprintf(e.out, "%05d  %-30s  %s\n", m.Version, m.Name, state)
+	}
+	return nil
+}
+
+type migrateUpCmd struct{}
+
+func (migrateUpCmd) Run(e *env) error {
+	path, err := e.databasePath()
+	if err != nil {
+		return err
+	}
+	if err := sqlite.Migrate(e, path); err != nil {
+		return err
+	}
+	return migrateStatusCmd{}.Run(e)
+}
+
+type migrateDownCmd struct{}
+
+func (migrateDownCmd) Run(e *env) error {
+	path, err := e.databasePath()
+	if err != nil {
+		return err
+	}
+	release, err := sqlite.LockProcess(path)
+	if err != nil {
+		return fmt.Errorf("stop the server first: %w", err)
+	}
+	defer release()
+	if err := sqlite.MigrateDown(e, path); err != nil {
+		return err
+	}
+	return migrateStatusCmd{}.Run(e)
+}
+
+type userCreateCmd struct {
+	Email string `required:"" help:"The account's e-mail."`
+	Admin bool   `help:"Make it an admin."`
+}
+
+// Run reads the password from standard input, so that it stands in no process list and no shell history.
+func (c *userCreateCmd) Run(e *env) error {
+	fmt.Fprint(e.errOut, "Password: ")
+	password, err := bufio.NewReader(e.in).ReadString('\n')
+	password = strings.TrimRight(password, "\r\n")
+	if err != nil && password == "" {
+		return errors.New("give the password on standard input, such as: nexus user create --email you@example.com < password.txt")
+	}
+	return e.withEngine(func(engine *app.Engine) error {
+		role := identity.RoleUser
+		if c.Admin {
+			role = identity.RoleAdmin
+		}
+		u, err := engine.Identity.CreateUser(e, app.Credentials{Email: c.Email, Password: password}, role)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(e.out, "%s %s %s\n", u.ID, u.Email, u.Role)
+		return nil
+	})
+}
+
+type keyCreateCmd struct {
+	Agent         string   `required:"" help:"The id of the agent that the key is for."`
+	Name          string   `default:"command line" help:"What to call it."`
+	Scopes        []string `default:"*" help:"What it allows, such as tasks:read,tasks:write."`
+	ExpiresInDays *int     `help:"Days until it ends, 1 to 365; never without."`
+}
+
+func (c *keyCreateCmd) Run(e *env) error {
+	return e.withEngine(func(engine *app.Engine) error {
+		_, secret, err := engine.Identity.CreateKeyFor(e, c.Agent, identity.NewKey{Name: c.Name, Scopes: c.Scopes, ExpiresInDays: c.ExpiresInDays})
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(e.out, secret)
+		return nil
+	})
+}

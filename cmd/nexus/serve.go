@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/nexus-protocol/nexus/adapters/httpapi"
+	"github.com/nexus-protocol/nexus/adapters/sqlite"
+)
+
+type serveCmd struct {
+	Addr                  string         `env:"NEXUS_ADDR" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Where to listen."`
+	PublicURL             string         `env:"NEXUS_PUBLIC_URL" placeholder:"URL" help:"How the server is reached from outside; default: http:// and the address."`
+	AllowPrivateEndpoints bool           `env:"NEXUS_ALLOW_PRIVATE_ENDPOINTS" help:"Let agents live at loopback and private addresses. Never on a server that strangers can reach."`
+	RateLimit             string         `env:"NEXUS_RATE_LIMIT" default:"on" enum:"on,off" help:"on, or off for load tests."`
+	TrustedProxies        []netip.Prefix `env:"NEXUS_TRUSTED_PROXIES" placeholder:"CIDR,…" help:"Proxies whose X-Forwarded-For is believed."`
+	Workers               int            `env:"NEXUS_WORKERS" default:"256" help:"How many agents are called at the same time."`
+	ShutdownGrace         time.Duration  `env:"NEXUS_SHUTDOWN_GRACE" default:"20s" help:"How long a stopping server waits for requests and calls under way."`
+	Demo                  bool           `env:"NEXUS_DEMO" help:"Start the example agents, register them, and print how to try it. Allows private endpoints."`
+
+	DatabaseURL string `env:"NEXUS_DATABASE_URL" hidden:""`
+	RedisURL    string `env:"NEXUS_REDIS_URL" hidden:""`
+}
+
+// Run serves until the process is told to stop: it then takes no new requests, finishes those under way and the calls to
+// agents, for at most the grace, and closes the store.
+func (s *serveCmd) Run(e *env) (err error) {
+	if s.DatabaseURL != "" || s.RedisURL != "" {
+		return errors.New("NEXUS_DATABASE_URL and NEXUS_REDIS_URL are not supported by this version; unset them to run on SQLite")
+	}
+	path, err := e.databasePath()
+	if err != nil {
+		return err
+	}
+	release, err := sqlite.LockProcess(path)
+	if err != nil {
+		return fmt.Errorf("another server seems to use %s: %w", path, err)
+	}
+	defer release()
+	store, err := e.openStore()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	engine, err := e.newEngine(store, wiring{allowPrivate: s.AllowPrivateEndpoints || s.Demo, workers: s.Workers, sole: true})
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", s.Addr)
+	if err != nil {
+		return fmt.Errorf("listen: %w (choose another address with NEXUS_ADDR)", err)
+	}
+	base := "http://" + listener.Addr().String()
+	if s.PublicURL == "" {
+		s.PublicURL = base
+	}
+	handler := httpapi.New(engine, httpapi.Options{
+		Logger: e.log, PublicURL: s.PublicURL, Version: version, TrustedProxies: s.TrustedProxies, RateLimit: s.RateLimit == "on",
+	})
+
+	// The worker stops after the server, so that a request that is being answered still finds it.
+	work, stopWork := context.WithCancel(context.WithoutCancel(e))
+	defer stopWork()
+	var group errgroup.Group
+	group.Go(func() error { return engine.Worker.Run(work, s.ShutdownGrace) })
+	group.Go(func() error {
+		defer stopWork()
+		return httpapi.Serve(e, listener, handler, s.ShutdownGrace)
+	})
+	if s.Demo {
+		group.Go(func() error {
+			if err := runDemo(e, engine, base); err != nil && e.Err() == nil {
+				e.log.Error("the demo could not be set up; the server runs without it", "error", err)
+			}
+			return nil
+		})
+	}
+	e.log.Info("listening", "address", base, "database", path, "pid", os.Getpid())
+	err = group.Wait()
+	e.log.Info("stopped")
+	return err
+}
