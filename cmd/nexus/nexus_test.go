@@ -1,0 +1,332 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/nexus-protocol/nexus/adapters/httpapi/apitest"
+	"github.com/nexus-protocol/nexus/adapters/sqlite"
+	"github.com/nexus-protocol/nexus/domain/task"
+	"github.com/nexus-protocol/nexus/domain/trust"
+	"github.com/nexus-protocol/nexus/ports"
+)
+
+func TestAPIOfTheBinary(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.start()
+	apitest.Run(t, apitest.Target{BaseURL: s.url()})
+}
+
+// agent is an A2A agent that survives the server. It answers after a while, says no to some, and counts what it is sent.
+func agent(t testing.TB, delay func() time.Duration) (endpoint string, calls *sync.Map) {
+	t.Helper()
+	calls = &sync.Map{}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if r.Method == http.MethodGet {
+			_, _ = io.WriteString(w, `{"name":"test"}`)
+			return
+		}
+		var in struct {
+			ID     string
+			Params struct {
+				Message struct{ MessageID string }
+			}
+		}
+		if json.NewDecoder(r.Body).Decode(&in) != nil {
+			return
+		}
+		n, _ := calls.LoadOrStore(in.Params.Message.MessageID, &atomic.Int32{})
+		n.(*atomic.Int32).Add(1)
+		select {
+		case <-time.After(delay()):
+		case <-r.Context().Done():
+			return
+		}
+		state := "completed"
+		if sum := in.ID[len(in.ID)-1]; sum == '0' || sum == '7' {
+			state = "failed"
+		}
+		_, _ = fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%q,"result":{"kind":"task","id":"r","status":{"state":%q},"artifacts":[]}}`, in.ID, state)
+	}))
+	t.Cleanup(srv.Close)
+	return srv.URL, calls
+}
+
+// Two hundred tasks are under way while the server is killed five times, at moments that nobody chose. Every task ends
+// once and is settled once, and the books balance.
+func TestKilledFiveTimes(t *testing.T) {
+	t.Parallel()
+	const tasks, price = 200, 3.5
+	endpoint, calls := agent(t, func() time.Duration { return time.Duration(50+rand.IntN(1_200)) * time.Millisecond })
+	s := newServer(t)
+	s.start()
+	asker, owner := s.signUp("asker@example.com"), s.signUp("owner@example.com")
+	agentID := s.register(owner, endpoint, price)
+
+	var ids []string
+	for i := range tasks {
+		var out taskJSON
+		status, err := asker.call("POST", "/api/v1/tasks", map[string]any{"assignedAgentId": agentID, "title": fmt.Sprint("Task ", i)}, &out)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusAccepted, status)
+		ids = append(ids, out.ID)
+		if i%40 == 39 {
+			time.Sleep(time.Duration(rand.IntN(150)) * time.Millisecond)
+			s.kill()
+			s.start()
+		}
+	}
+	byStatus := map[string]int{}
+	for _, id := range ids {
+		var out taskJSON
+		require.Eventually(t, func() bool {
+			_, err := asker.call("GET", "/api/v1/tasks/"+id, nil, &out)
+			return err == nil && (out.Status == "completed" || out.Status == "failed")
+		}, 60*time.Second, 10*time.Millisecond, "task %s does not end", id)
+		byStatus[out.Status]++
+		if out.Status == "failed" {
+			require.Equal(t, task.ErrAgentFailed, out.Error.Code, out.Error.Message)
+		}
+	}
+	require.NotZero(t, byStatus["completed"])
+	require.NotZero(t, byStatus["failed"])
+	var spent, earned balanceJSON
+	_, err := asker.call("GET", "/api/v1/billing/balance", nil, &spent)
+	require.NoError(t, err)
+	_, err = owner.call("GET", "/api/v1/billing/balance", nil, &earned)
+	require.NoError(t, err)
+	paid := float64(byStatus["completed"]) * price
+	require.Equal(t, balanceJSON{Balance: 1000 - paid, Spent: paid}, spent)
+	require.InDelta(t, float64(byStatus["completed"])*3.32, earned.Earned, 0.001) // 3.50 less a fee of 0.18
+	require.NoError(t, s.stop())
+
+	store, err := sqlite.Open(t.Context(), filepath.Join(s.dir, "nexus.db"))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, store.Close()) }()
+	sum, err := store.Read().Ledger.Imbalance(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, sum, "the sum of all postings")
+	evidence := map[trust.EventType]int{}
+	for offset := 0; offset < tasks; offset += 100 {
+		events, total, err := store.Read().Trust.Events(t.Context(), agentID, ports.Page{Limit: 100, Offset: offset})
+		require.NoError(t, err)
+		require.Equal(t, tasks, total, "one piece of evidence a task")
+		for _, e := range events {
+			evidence[e.Type]++
+		}
+	}
+	require.Equal(t, map[trust.EventType]int{trust.TaskCompleted: byStatus["completed"], trust.TaskFailed: byStatus["failed"]}, evidence)
+	repeats := 0
+	for _, id := range ids {
+		log, err := store.Read().Tasks.Events(t.Context(), id, 0, 100)
+		require.NoError(t, err)
+		ends := 0
+		for i, e := range log {
+			require.EqualValues(t, i+1, e.Seq)
+			if e.Kind == task.EventComplete {
+				ends++
+			}
+		}
+		require.Equal(t, 1, ends, "ends of task %s", id)
+		n, called := calls.Load(id)
+		require.True(t, called)
+		repeats += int(n.(*atomic.Int32).Load()) - 1
+	}
+	left, err := store.Read().Jobs.Count(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 1, left, "only the job that probes the agent is left")
+	t.Logf("%d completed, %d failed, %d calls were repeated with the same message id", byStatus["completed"], byStatus["failed"], repeats)
+}
+
+// What was being done when the server was killed is taken up again at once.
+func TestWorkIsTakenUpWithinTwoSecondsOfARestart(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	endpoint, calls := agent(t, func() time.Duration {
+		select {
+		case <-release:
+			return 0
+		default:
+			return time.Hour
+		}
+	})
+	s := newServer(t)
+	s.start()
+	c := s.signUp("a@example.com")
+	agentID := s.register(c, endpoint, 0)
+	var out taskJSON
+	_, err := c.call("POST", "/api/v1/tasks", map[string]any{"assignedAgentId": agentID, "title": "x"}, &out)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { _, ok := calls.Load(out.ID); return ok }, 5*time.Second, time.Millisecond)
+	s.kill()
+	close(release)
+	began := time.Now()
+	s.start()
+	ready := time.Now()
+	require.Eventually(t, func() bool {
+		_, err := c.call("GET", "/api/v1/tasks/"+out.ID, nil, &out)
+		return err == nil && out.Status == "completed"
+	}, 2*time.Second, time.Millisecond, "the task was not done two seconds after the server was ready again")
+	t.Logf("ready %s after the start, the task done %s later", ready.Sub(began), time.Since(ready))
+}
+
+func TestStopFinishesWhatRuns(t *testing.T) {
+	t.Parallel()
+	endpoint, calls := agent(t, func() time.Duration { return 700 * time.Millisecond })
+	s := newServer(t)
+	s.start()
+	c := s.signUp("a@example.com")
+	agentID := s.register(c, endpoint, 0)
+	var out taskJSON
+	_, err := c.call("POST", "/api/v1/tasks", map[string]any{"assignedAgentId": agentID, "title": "x"}, &out)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { _, ok := calls.Load(out.ID); return ok }, 5*time.Second, time.Millisecond)
+	require.NoError(t, s.stop(), "a stop that was asked for is no failure")
+	store, err := sqlite.Open(t.Context(), filepath.Join(s.dir, "nexus.db"))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, store.Close()) }()
+	v, err := store.Read().Tasks.Get(t.Context(), out.ID)
+	require.NoError(t, err)
+	require.Contains(t, []task.Status{task.Completed, task.Failed}, v.Status)
+	require.Contains(t, s.log.String(), "stopped")
+}
+
+func TestOneServerOnOneDatabase(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.start()
+	second := &server{t: t, addr: freeAddr(t), dir: s.dir}
+	_, err := second.run("", "serve")
+	require.ErrorContains(t, err, "another server")
+	busy := &server{t: t, addr: s.addr, dir: t.TempDir()}
+	_, err = busy.run("", "serve")
+	require.ErrorContains(t, err, "NEXUS_ADDR")
+}
+
+func TestOperatorsCommands(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	out, err := s.run("", "migrate", "status")
+	require.NoError(t, err)
+	require.Contains(t, out, "pending")
+	out, err = s.run("", "migrate", "up")
+	require.NoError(t, err)
+	require.NotContains(t, out, "pending")
+	out, err = s.run("", "migrate", "down")
+	require.NoError(t, err)
+	require.Contains(t, out, "pending")
+
+	out, err = s.run("correct horse\n", "user", "create", "--email", "Boss@example.com", "--admin")
+	require.NoError(t, err)
+	require.Regexp(t, `^[0-9a-f-]{36} boss@example.com admin\n$`, out)
+	_, err = s.run("correct horse\n", "user", "create", "--email", "boss@example.com")
+	require.ErrorContains(t, err, "EMAIL_TAKEN")
+	_, err = s.run("short\n", "user", "create", "--email", "b@example.com")
+	require.ErrorContains(t, err, "password")
+
+	s.start()
+	_, err = s.run("", "migrate", "down")
+	require.ErrorContains(t, err, "stop the server first")
+	c := &client{base: s.url()}
+	_, err = c.call("POST", "/auth/login", map[string]string{"email": "boss@example.com", "password": "correct horse"}, nil)
+	require.NoError(t, err)
+	endpoint, _ := agent(t, func() time.Duration { return 0 })
+	agentID := s.register(c, endpoint, 0)
+	key, err := s.run("", "key", "create", "--agent", agentID, "--scopes", "agents:read,tasks:read", "--expires-in-days", "3")
+	require.NoError(t, err, "also while the server runs")
+	k := &client{base: s.url(), bearer: strings.TrimSpace(key)}
+	_, err = k.call("GET", "/api/v1/agents/"+agentID, nil, nil)
+	require.NoError(t, err)
+	status, _ := k.call("DELETE", "/api/v1/agents/"+agentID, nil, nil)
+	require.Equal(t, http.StatusForbidden, status)
+	_, err = s.run("", "key", "create", "--agent", agentID, "--scopes", "everything")
+	require.ErrorContains(t, err, "is no scope")
+}
+
+func TestDemo(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, "--demo")
+	s.start()
+	printed := func() map[string]string {
+		var text string
+		require.Eventually(t, func() bool { text = s.out.String(); return strings.Contains(text, "/docs") }, 20*time.Second, 5*time.Millisecond)
+		out := map[string]string{}
+		for name, re := range map[string]string{
+			"key": `NEXUS_KEY=(\S+)`, "owner": `OWNER_KEY=(\S+)`, "email": `account +(\S+)`, "password": `password +(\S+)`,
+			"path": s.url() + `(/api/v1/tasks) -H`, "body": `-d '(\{.*\})'`, "trust": s.url() + `(/api/v1/trust/\S+)`,
+		} {
+			m := regexp.MustCompile(re).FindStringSubmatch(text)
+			require.Len(t, m, 2, "%s in:\n%s", name, text)
+			out[name] = m[1]
+		}
+		return out
+	}
+	p := printed()
+	asker, owner := &client{base: s.url(), bearer: p["key"]}, &client{base: s.url(), bearer: p["owner"]}
+	var before, after, earned balanceJSON
+	_, err := owner.call("GET", "/api/v1/billing/balance", nil, &before)
+	require.NoError(t, err)
+	var v struct {
+		taskJSON
+		Output map[string]any
+	}
+	_, err = asker.call("POST", p["path"], json.RawMessage(p["body"]), &v)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		_, err := asker.call("GET", p["path"]+"/"+v.ID, nil, &v)
+		return err == nil && v.Status == "completed"
+	}, 10*time.Second, time.Millisecond)
+	require.Equal(t, map[string]any{"text": "hello"}, v.Output)
+	_, err = asker.call("GET", "/api/v1/billing/balance", nil, &after)
+	require.NoError(t, err)
+	_, err = owner.call("GET", "/api/v1/billing/balance", nil, &earned)
+	require.NoError(t, err)
+	require.Equal(t, 990.0, after.Balance)
+	require.InDelta(t, before.Balance+9.5, earned.Balance, 0.001)
+	var profile struct {
+		RecentEvents []struct{ EventType, TaskID string }
+	}
+	_, err = asker.call("GET", p["trust"], nil, &profile)
+	require.NoError(t, err)
+	require.Equal(t, "task_completed", profile.RecentEvents[0].EventType)
+	person := &client{base: s.url()}
+	_, err = person.call("POST", "/auth/login", map[string]string{"email": p["email"], "password": p["password"]}, nil)
+	require.NoError(t, err)
+
+	s.kill()
+	s.out = &syncBuffer{}
+	s.start()
+	again := printed()
+	delete(p, "trust")
+	delete(again, "trust")
+	require.Equal(t, p, again, "a second start prints what still holds")
+}
+
+func TestHelpNamesEveryVariable(t *testing.T) {
+	out, err := (&server{t: t}).run("", "serve", "--help")
+	require.NoError(t, err)
+	for _, name := range []string{
+		"NEXUS_ADDR", "NEXUS_PUBLIC_URL", "NEXUS_DATA_DIR", "NEXUS_ALLOW_PRIVATE_ENDPOINTS", "NEXUS_LOG_LEVEL", "NEXUS_LOG_FORMAT", "NEXUS_RATE_LIMIT",
+		"NEXUS_TRUSTED_PROXIES", "NEXUS_WORKERS", "NEXUS_SHUTDOWN_GRACE", "NEXUS_DEMO",
+	} {
+		require.Contains(t, out, name)
+	}
+	var buf syncBuffer
+	require.ErrorContains(t, run(context.Background(), []string{"dance"}, strings.NewReader(""), &buf, &buf), "--help")
+}
