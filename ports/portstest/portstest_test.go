@@ -1,0 +1,242 @@
+package portstest_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/nexus-protocol/nexus/adapters/inprocess"
+	"github.com/nexus-protocol/nexus/adapters/memory"
+	"github.com/nexus-protocol/nexus/domain/fault"
+	"github.com/nexus-protocol/nexus/domain/identity"
+	"github.com/nexus-protocol/nexus/domain/ledger"
+	"github.com/nexus-protocol/nexus/domain/registry"
+	"github.com/nexus-protocol/nexus/domain/task"
+	"github.com/nexus-protocol/nexus/ports"
+	"github.com/nexus-protocol/nexus/ports/portstest"
+)
+
+// spoiled is a sound store with one thing wrong.
+type spoiled struct {
+	ports.Store
+	update func(ctx context.Context, inner ports.Store, fn func(context.Context, ports.Tx) error) error
+	tx     func(*ports.Tx)
+	reads  func(*ports.Reads)
+}
+
+func (s spoiled) Update(ctx context.Context, fn func(context.Context, ports.Tx) error) error {
+	spoil := func(ctx context.Context, tx ports.Tx) error {
+		if s.tx != nil {
+			s.tx(&tx)
+		}
+		return fn(ctx, tx)
+	}
+	if s.update != nil {
+		return s.update(ctx, s.Store, spoil)
+	}
+	return s.Store.Update(ctx, spoil)
+}
+
+func (s spoiled) Read() ports.Reads {
+	r := s.Store.Read()
+	if s.reads != nil {
+		s.reads(&r)
+	}
+	return r
+}
+
+type (
+	postAll        struct{ ports.LedgerStore }
+	finishAll      struct{ ports.JobStore }
+	claimAll       struct{ ports.JobStore }
+	insertAll      struct{ ports.UserStore }
+	roundedUsers   struct{ ports.UserStore }
+	forgetfulSave  struct{ ports.AgentStore }
+	reversedMarket struct{ ports.AgentReader }
+	wholeLog       struct{ ports.TaskReader }
+	keepingKeys    struct{ ports.KeyStore }
+	staleLocks     struct {
+		ports.TaskStore
+		seen *sync.Map
+	}
+	dirtyTasks struct {
+		ports.TaskStore
+		seen *sync.Map
+	}
+	dirtyReader struct {
+		ports.TaskReader
+		seen *sync.Map
+	}
+)
+
+func (s postAll) Post(ctx context.Context, t ledger.Transfer) error {
+	if err := s.LedgerStore.Post(ctx, t); !errors.Is(err, ports.ErrDuplicate) {
+		return err
+	}
+	return nil
+}
+
+func (s finishAll) Finish(ctx context.Context, j ports.Job) error {
+	if err := s.JobStore.Finish(ctx, j); !errors.Is(err, ports.ErrLeaseLost) {
+		return err
+	}
+	return nil
+}
+
+func (s claimAll) Claim(ctx context.Context, id string, l ports.Lease, now time.Time) (ports.Job, error) {
+	return s.JobStore.Claim(ctx, id, l, now.Add(time.Hour))
+}
+
+func (s insertAll) Insert(ctx context.Context, u identity.User) error {
+	if err := s.UserStore.Insert(ctx, u); !fault.Has(err, fault.CodeEmailTaken) {
+		return err
+	}
+	return nil
+}
+
+func (s roundedUsers) Insert(ctx context.Context, u identity.User) error {
+	u.CreatedAt = u.CreatedAt.Truncate(time.Second)
+	return s.UserStore.Insert(ctx, u)
+}
+
+func (s forgetfulSave) Save(ctx context.Context, a registry.Agent) error {
+	a.Card = nil
+	return s.AgentStore.Save(ctx, a)
+}
+
+func (s reversedMarket) Discover(ctx context.Context, q registry.Query, now time.Time) ([]registry.Agent, int, error) {
+	found, total, err := s.AgentReader.Discover(ctx, q, now)
+	slices.Reverse(found)
+	return found, total, err
+}
+
+func (s wholeLog) Events(ctx context.Context, id string, _ int64, limit int) ([]task.Event, error) {
+	return s.TaskReader.Events(ctx, id, 0, limit)
+}
+
+func (keepingKeys) RevokeAll(context.Context, string, time.Time) error { return nil }
+
+func (s staleLocks) Lock(ctx context.Context, id string) (task.Task, error) {
+	t, err := s.TaskStore.Lock(ctx, id)
+	first, _ := s.seen.LoadOrStore(id, t)
+	return first.(task.Task), err
+}
+
+func (s staleLocks) Save(ctx context.Context, t task.Task, events []task.Event) error {
+	if err := s.TaskStore.Save(ctx, t, events); !errors.Is(err, ports.ErrDuplicate) {
+		return err
+	}
+	return nil
+}
+
+func (s dirtyTasks) Insert(ctx context.Context, t task.Task, events []task.Event) error {
+	s.seen.Store(t.ID, t)
+	return s.TaskStore.Insert(ctx, t, events)
+}
+
+func (s dirtyReader) Get(ctx context.Context, id string) (task.Task, error) {
+	if t, ok := s.seen.Load(id); ok {
+		return t.(task.Task), nil
+	}
+	return s.TaskReader.Get(ctx, id)
+}
+
+func TestASoundStorePasses(t *testing.T) {
+	require.NoError(t, portstest.Store(t.Context(), func() ports.Store { return memory.New() }, portstest.Traits{}))
+}
+
+func TestEveryPlantedBugIsCaught(t *testing.T) {
+	for name, c := range map[string]struct {
+		store func() spoiled
+		found string // the check that must fail
+	}{
+		"a lost rollback": {func() spoiled {
+			return spoiled{update: func(ctx context.Context, inner ports.Store, fn func(context.Context, ports.Tx) error) error {
+				var err error
+				return errors.Join(inner.Update(ctx, func(ctx context.Context, tx ports.Tx) error { err = fn(ctx, tx); return nil }), err)
+			}}
+		}, "unit/rollback leaves nothing"},
+		"a dirty read": {func() spoiled {
+			seen := &sync.Map{}
+			return spoiled{tx: func(tx *ports.Tx) { tx.Tasks = dirtyTasks{tx.Tasks, seen} }, reads: func(r *ports.Reads) { r.Tasks = dirtyReader{r.Tasks, seen} }}
+		}, "unit/uncommitted changes are not seen"},
+		"a swallowed context": {func() spoiled {
+			return spoiled{update: func(ctx context.Context, inner ports.Store, fn func(context.Context, ports.Tx) error) error {
+				return inner.Update(context.WithoutCancel(ctx), fn)
+			}}
+		}, "unit/an ended context saves nothing"},
+		"a nested update": {func() spoiled {
+			return spoiled{update: func(ctx context.Context, inner ports.Store, fn func(context.Context, ports.Tx) error) error {
+				if err := inner.Update(ctx, fn); !errors.Is(err, ports.ErrNestedUpdate) {
+					return err
+				}
+				return nil
+			}}
+		}, "unit/update inside update is refused"},
+		"a duplicate key":         {func() spoiled { return spoiled{tx: func(tx *ports.Tx) { tx.Ledger = postAll{tx.Ledger} }} }, "ledger/a key is booked once"},
+		"an e-mail taken twice":   {func() spoiled { return spoiled{tx: func(tx *ports.Tx) { tx.Users = insertAll{tx.Users} }} }, "users/an e-mail is taken once"},
+		"a fence that is open":    {func() spoiled { return spoiled{tx: func(tx *ports.Tx) { tx.Jobs = finishAll{tx.Jobs} }} }, "jobs/a lease that ran out"},
+		"a lease that is no lock": {func() spoiled { return spoiled{tx: func(tx *ports.Tx) { tx.Jobs = claimAll{tx.Jobs} }} }, "jobs/claim and finish"},
+		"times cut to seconds":    {func() spoiled { return spoiled{tx: func(tx *ports.Tx) { tx.Users = roundedUsers{tx.Users} }} }, "users/found by id and e-mail"},
+		"a column that is lost":   {func() spoiled { return spoiled{tx: func(tx *ports.Tx) { tx.Agents = forgetfulSave{tx.Agents} }} }, "agents/save leaves the trust score"},
+		"keys that stay":          {func() spoiled { return spoiled{tx: func(tx *ports.Tx) { tx.Keys = keepingKeys{tx.Keys} }} }, "keys/life"},
+		"a lost update": {func() spoiled {
+			seen := &sync.Map{}
+			return spoiled{tx: func(tx *ports.Tx) { tx.Tasks = staleLocks{tx.Tasks, seen} }}
+		}, "race/cancels against a completion"},
+		"an order of its own": {func() spoiled { return spoiled{reads: func(r *ports.Reads) { r.Agents = reversedMarket{r.Agents} }} }, "agents/discovery agrees with the domain"},
+		"a log that repeats":  {func() spoiled { return spoiled{reads: func(r *ports.Reads) { r.Tasks = wholeLog{r.Tasks} }} }, "tasks/log and history"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			open := func() ports.Store {
+				s := c.store()
+				s.Store = memory.New()
+				return s
+			}
+			require.ErrorContains(t, portstest.Store(t.Context(), open, portstest.Traits{}), c.found+": ")
+		})
+	}
+}
+
+// lazyQueue never looks into the store by itself.
+type lazyQueue struct{ refs chan ports.Ref }
+
+func (q lazyQueue) Dispatch(refs ...ports.Ref) {
+	for _, r := range refs {
+		q.refs <- r
+	}
+}
+
+func (q lazyQueue) Run(ctx context.Context, handle func(context.Context, string) error) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case r := <-q.refs:
+			go func() { _ = handle(ctx, r.ID) }()
+		}
+	}
+}
+
+func TestABadQueueIsCaught(t *testing.T) {
+	caught := 0
+	for _, c := range portstest.QueueChecks() {
+		if c.Name != "a job that nobody told of is found" && c.Name != "no more than the limit at once" {
+			continue
+		}
+		store := memory.New()
+		require.NoError(t, c.Run(t.Context(), store, func(n int) ports.Queue {
+			return inprocess.New(store, time.Now, inprocess.Options{Workers: n})
+		}, time.Now))
+		store = memory.New()
+		require.Error(t, c.Run(t.Context(), store, func(int) ports.Queue { return lazyQueue{make(chan ports.Ref, 100)} }, time.Now), c.Name)
+		caught++
+	}
+	require.Equal(t, 2, caught)
+}
