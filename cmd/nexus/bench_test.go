@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/nexus-protocol/nexus/adapters/a2aclient"
+	"github.com/nexus-protocol/nexus/adapters/httpapi"
+	"github.com/nexus-protocol/nexus/adapters/inprocess"
+	"github.com/nexus-protocol/nexus/adapters/jsonschemacheck"
+	"github.com/nexus-protocol/nexus/adapters/memory"
+	"github.com/nexus-protocol/nexus/adapters/sqlite"
+	"github.com/nexus-protocol/nexus/app"
+	"github.com/nexus-protocol/nexus/domain/identity"
+	"github.com/nexus-protocol/nexus/domain/ledger"
+	"github.com/nexus-protocol/nexus/examples/echo"
+	"github.com/nexus-protocol/nexus/ports"
+)
+
+// counted counts the units of work.
+type counted struct {
+	ports.Store
+	units atomic.Int64
+}
+
+func (c *counted) Update(ctx context.Context, fn func(context.Context, ports.Tx) error) error {
+	c.units.Add(1)
+	return c.Store.Update(ctx, fn)
+}
+
+// BenchmarkTaskEndToEnd is a paid task from POST /api/v1/tasks until GET says that it is completed, over HTTP, on SQLite
+// with durable commits, with an agent that answers at once. It also reports the units of work a task takes, and how that
+// compares with inserting one durable row at a time on the same disk.
+func BenchmarkTaskEndToEnd(b *testing.B) {
+	for _, clients := range []int{1, 16} {
+		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) { benchTasks(b, clients) })
+	}
+}
+
+func benchTasks(b *testing.B, clients int) {
+	path := filepath.Join(b.TempDir(), "nexus.db")
+	require.NoError(b, sqlite.Migrate(b.Context(), path))
+	disk, err := sqlite.Open(b.Context(), path)
+	require.NoError(b, err)
+	b.Cleanup(func() { _ = disk.Close() })
+	store := &counted{Store: disk}
+	engine, err := app.New(app.Config{
+		Store: store, Queue: inprocess.New(store, time.Now, inprocess.Options{}),
+		Agents: a2aclient.New(&http.Transport{MaxIdleConnsPerHost: 64}, nil), Guard: memory.OpenGuard{}, Schema: jsonschemacheck.New(),
+		Hasher: memory.NewHasher(), Limits: memory.NewLimiter(time.Now), Now: time.Now, NewID: memory.NewID, Random: rand.Reader, Sole: true,
+	})
+	require.NoError(b, err)
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- engine.Worker.Run(ctx, time.Second) }()
+	b.Cleanup(func() { stop(); <-done })
+	api := httptest.NewServer(httpapi.New(engine, httpapi.Options{}))
+	b.Cleanup(api.Close)
+	agentServer := httptest.NewServer(nil)
+	agentServer.Config.Handler = echo.Handler(agentServer.URL)
+	b.Cleanup(agentServer.Close)
+	http.DefaultTransport.(*http.Transport).MaxIdleConnsPerHost = 64
+
+	s := &server{t: b, addr: api.Listener.Addr().String()}
+	owner := s.signUp("owner@example.com")
+	agentID := s.register(owner, agentServer.URL, 0.01)
+	askers := make([]*client, clients)
+	for i := range askers {
+		person := s.signUp(fmt.Sprintf("asker%d@example.com", i))
+		desk := s.register(person, agentServer.URL, 0)
+		caller := identity.Caller{UserID: person.userID, Scopes: identity.Scopes{identity.ScopeAll}}
+		_, secret, err := engine.Identity.CreateKey(ctx, caller, desk, identity.NewKey{Name: "bench", Scopes: []string{"*"}})
+		require.NoError(b, err)
+		askers[i] = &client{base: api.URL, bearer: string(secret), userID: person.userID}
+		rich(b, store, person.userID)
+	}
+	row := insertRate(b, store, clients)
+
+	var mu sync.Mutex
+	var took []time.Duration
+	var next atomic.Int64
+	store.units.Store(0)
+	b.ResetTimer()
+	began := time.Now()
+	var wg sync.WaitGroup
+	for _, c := range askers {
+		wg.Go(func() {
+			for next.Add(1) <= int64(b.N) {
+				start := time.Now()
+				var v taskJSON
+				if _, err := c.call("POST", "/api/v1/tasks", map[string]any{"assignedAgentId": agentID, "title": "x", "input": map[string]int{"n": 1}}, &v); err != nil {
+					b.Error(err)
+					return
+				}
+				for v.Status != "completed" {
+					if _, err := c.call("GET", "/api/v1/tasks/"+v.ID, nil, &v); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+				mu.Lock()
+				took = append(took, time.Since(start))
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	rate := float64(b.N) / time.Since(began).Seconds()
+	b.StopTimer()
+	slices.Sort(took)
+	if len(took) == 0 {
+		return
+	}
+	b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "p50-ms")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
+	b.ReportMetric(rate, "tasks/s")
+	b.ReportMetric(float64(store.units.Load())/float64(b.N), "units/task")
+	b.ReportMetric(rate/row, "tasks/insert")
+	sum, err := store.Read().Ledger.Imbalance(context.Background())
+	require.NoError(b, err)
+	require.Zero(b, sum)
+}
+
+// rich gives a user enough for any number of rounds.
+func rich(b *testing.B, store ports.Store, userID string) {
+	b.Helper()
+	t := ledger.Grant(userID, time.Now())
+	t.Key += ":bench"
+	t.Postings[0].Amount, t.Postings[1].Amount = -1<<40, 1<<40
+	t = t.Stamp(memory.NewID)
+	require.NoError(b, store.Update(context.Background(), func(ctx context.Context, tx ports.Tx) error { return tx.Ledger.Post(ctx, t) }))
+}
+
+// insertRate is how many single-row units of work a second the same number of clients get committed.
+func insertRate(b *testing.B, store ports.Store, clients int) float64 {
+	b.Helper()
+	const rows = 2_000
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	began := time.Now()
+	for range clients {
+		wg.Go(func() {
+			for next.Add(1) <= rows {
+				j := ports.Job{ID: memory.NewID(), Kind: "bench", RunAt: time.Now().Add(time.Hour)}
+				if err := store.Update(context.Background(), func(ctx context.Context, tx ports.Tx) error { return tx.Jobs.Enqueue(ctx, j) }); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return rows / time.Since(began).Seconds()
+}
