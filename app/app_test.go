@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/nexus-protocol/nexus/adapters/inprocess"
 	"github.com/nexus-protocol/nexus/adapters/memory"
+	"github.com/nexus-protocol/nexus/adapters/sqlite"
 	"github.com/nexus-protocol/nexus/app"
 	"github.com/nexus-protocol/nexus/domain/credits"
 	"github.com/nexus-protocol/nexus/domain/fault"
@@ -36,14 +38,31 @@ type rig struct {
 	*app.Engine
 	t      *testing.T
 	clock  *clock
-	store  *memory.Store
+	store  ports.Store
 	agents *memory.Agents
 	n      atomic.Int32
 }
 
-func newRig(t *testing.T) *rig {
+// everyStore runs a test on an engine over each store.
+func everyStore(t *testing.T, test func(t *testing.T, r *rig)) {
+	t.Run("memory", func(t *testing.T) {
+		t.Parallel()
+		test(t, newRig(t, memory.New(memory.WithReplay())))
+	})
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		path := filepath.Join(t.TempDir(), "nexus.db")
+		require.NoError(t, sqlite.Migrate(t.Context(), path))
+		store, err := sqlite.Open(t.Context(), path)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, store.Close()) })
+		test(t, newRig(t, store))
+	})
+}
+
+func newRig(t *testing.T, store ports.Store) *rig {
 	t.Helper()
-	r := &rig{t: t, clock: &clock{}, store: memory.New(memory.WithReplay()), agents: memory.NewAgents()}
+	r := &rig{t: t, clock: &clock{}, store: store, agents: memory.NewAgents()}
 	engine, err := app.New(app.Config{
 		Store: r.store, Queue: inprocess.New(r.store, r.clock.now, inprocess.Options{SweepEvery: 20 * time.Millisecond}), Agents: r.agents,
 		Guard: memory.OpenGuard{}, Schema: memory.Schemas{}, Hasher: memory.NewHasher(), Limits: memory.NewLimiter(r.clock.now),
@@ -126,55 +145,57 @@ func (r *rig) refused(err error, code fault.Code) {
 }
 
 func TestATaskIsDonePaidAndRemembered(t *testing.T) {
-	r := newRig(t)
-	r.work()
-	asker, owner := r.user(), r.user()
-	a := r.agent(owner, credits.Whole(10), echo)
-	require.Equal(t, registry.Online, a.Status)
+	everyStore(t, func(t *testing.T, r *rig) {
+		r.work()
+		asker, owner := r.user(), r.user()
+		a := r.agent(owner, credits.Whole(10), echo)
+		require.Equal(t, registry.Online, a.Status)
 
-	created := r.create(asker, a)
-	require.Equal(t, task.Assigned, created.Status)
-	done := r.ended(asker, created.ID)
-	require.Equal(t, task.Completed, done.Status)
-	require.JSONEq(t, `{"x":1}`, string(done.Output))
-	require.Len(t, done.Messages, 1)
-	require.Len(t, done.Artifacts, 1)
-	require.Equal(t, 1, done.Attempts)
+		created := r.create(asker, a)
+		require.Equal(t, task.Assigned, created.Status)
+		done := r.ended(asker, created.ID)
+		require.Equal(t, task.Completed, done.Status)
+		require.JSONEq(t, `{"x":1}`, string(done.Output))
+		require.Len(t, done.Messages, 1)
+		require.Len(t, done.Artifacts, 1)
+		require.Equal(t, 1, done.Attempts)
 
-	require.Equal(t, credits.Whole(990), r.balance(asker).Available)
-	require.Zero(t, r.balance(asker).Held)
-	require.Equal(t, credits.Amount(100_950), r.balance(owner).Available)
+		require.Equal(t, credits.Whole(990), r.balance(asker).Available)
+		require.Zero(t, r.balance(asker).Held)
+		require.Equal(t, credits.Amount(100_950), r.balance(owner).Available)
 
-	p, err := r.Trust.Profile(t.Context(), asker, a.ID)
-	require.NoError(t, err)
-	require.Len(t, p.Recent, 1)
-	require.Equal(t, trust.TaskCompleted, p.Recent[0].Type)
-	found, err := r.Agents.Get(t.Context(), asker, a.ID)
-	require.NoError(t, err)
-	require.Equal(t, p.Score, found.TrustScore)
+		p, err := r.Trust.Profile(t.Context(), asker, a.ID)
+		require.NoError(t, err)
+		require.Len(t, p.Recent, 1)
+		require.Equal(t, trust.TaskCompleted, p.Recent[0].Type)
+		found, err := r.Agents.Get(t.Context(), asker, a.ID)
+		require.NoError(t, err)
+		require.Equal(t, p.Score, found.TrustScore)
 
-	usage, err := r.Billing.Usage(t.Context(), asker, "7d")
-	require.NoError(t, err)
-	require.Len(t, usage.Daily, 7)
-	require.Equal(t, credits.Whole(10), usage.TotalSpent)
-	require.Equal(t, credits.Whole(10), usage.Daily[6].Spent)
+		usage, err := r.Billing.Usage(t.Context(), asker, "7d")
+		require.NoError(t, err)
+		require.Len(t, usage.Daily, 7)
+		require.Equal(t, credits.Whole(10), usage.TotalSpent)
+		require.Equal(t, credits.Whole(10), usage.Daily[6].Spent)
 
-	left, err := r.store.Read().Jobs.Due(t.Context(), r.clock.now(), 10)
-	require.NoError(t, err)
-	require.Empty(t, left, "no job is left behind")
+		left, err := r.store.Read().Jobs.Due(t.Context(), r.clock.now(), 10)
+		require.NoError(t, err)
+		require.Empty(t, left, "no job is left behind")
+	})
 }
 
 func TestATaskOfOnesOwnAgentCostsNothingAndProvesNothing(t *testing.T) {
-	r := newRig(t)
-	r.work()
-	me := r.user()
-	a := r.agent(me, credits.Whole(10), echo)
-	r.ended(me, r.create(me, a).ID)
-	require.Equal(t, credits.Whole(1000), r.balance(me).Available)
-	p, err := r.Trust.Profile(t.Context(), me, a.ID)
-	require.NoError(t, err)
-	require.Equal(t, 47.5, p.Score)
-	require.Len(t, p.Recent, 1, "it is noted all the same")
+	everyStore(t, func(t *testing.T, r *rig) {
+		r.work()
+		me := r.user()
+		a := r.agent(me, credits.Whole(10), echo)
+		r.ended(me, r.create(me, a).ID)
+		require.Equal(t, credits.Whole(1000), r.balance(me).Available)
+		p, err := r.Trust.Profile(t.Context(), me, a.ID)
+		require.NoError(t, err)
+		require.Equal(t, 47.5, p.Score)
+		require.Len(t, p.Recent, 1, "it is noted all the same")
+	})
 }
 
 func TestFailuresGiveTheMoneyBack(t *testing.T) {
@@ -192,7 +213,7 @@ func TestFailuresGiveTheMoneyBack(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t)
+			r := newRig(t, memory.New(memory.WithReplay()))
 			r.work()
 			asker, owner := r.user(), r.user()
 			var calls atomic.Int32
@@ -231,349 +252,362 @@ func TestFailuresGiveTheMoneyBack(t *testing.T) {
 }
 
 func TestAnAgentThatWorksIsFollowedToTheEnd(t *testing.T) {
-	r := newRig(t)
-	r.work()
-	asker, owner := r.user(), r.user()
-	var calls atomic.Int32
-	a := r.agent(owner, credits.Whole(10), func(_ context.Context, c ports.Call) (ports.Answer, error) {
-		if calls.Add(1) < 3 {
-			return ports.Answer{State: ports.AnswerWorking, RemoteTaskID: "remote"}, nil
-		}
-		if c.RemoteTaskID != "remote" {
-			return ports.Answer{}, fmt.Errorf("asked for %q", c.RemoteTaskID)
-		}
-		return ports.Answer{State: ports.AnswerDone, Messages: []task.Message{{ID: "m", Role: task.RoleAgent, Parts: []task.Part{task.TextPart("done")}}}}, nil
+	everyStore(t, func(t *testing.T, r *rig) {
+		r.work()
+		asker, owner := r.user(), r.user()
+		var calls atomic.Int32
+		a := r.agent(owner, credits.Whole(10), func(_ context.Context, c ports.Call) (ports.Answer, error) {
+			if calls.Add(1) < 3 {
+				return ports.Answer{State: ports.AnswerWorking, RemoteTaskID: "remote"}, nil
+			}
+			if c.RemoteTaskID != "remote" {
+				return ports.Answer{}, fmt.Errorf("asked for %q", c.RemoteTaskID)
+			}
+			return ports.Answer{State: ports.AnswerDone, Messages: []task.Message{{ID: "m", Role: task.RoleAgent, Parts: []task.Part{task.TextPart("done")}}}}, nil
+		})
+		v := r.ended(asker, r.create(asker, a).ID)
+		require.Equal(t, task.Completed, v.Status)
+		require.Equal(t, 1, v.Attempts, "asking how it is getting on is no attempt")
+		require.JSONEq(t, `{"text":"done"}`, string(v.Output))
 	})
-	v := r.ended(asker, r.create(asker, a).ID)
-	require.Equal(t, task.Completed, v.Status)
-	require.Equal(t, 1, v.Attempts, "asking how it is getting on is no attempt")
-	require.JSONEq(t, `{"text":"done"}`, string(v.Output))
 }
 
 func TestTimeOut(t *testing.T) {
-	r := newRig(t)
-	r.work()
-	asker, owner := r.user(), r.user()
-	a := r.agent(owner, credits.Whole(10), func(ctx context.Context, _ ports.Call) (ports.Answer, error) {
-		<-ctx.Done()
-		return ports.Answer{}, ctx.Err()
+	everyStore(t, func(t *testing.T, r *rig) {
+		r.work()
+		asker, owner := r.user(), r.user()
+		a := r.agent(owner, credits.Whole(10), func(ctx context.Context, _ ports.Call) (ports.Answer, error) {
+			<-ctx.Done()
+			return ports.Answer{}, ctx.Err()
+		})
+		v := r.create(asker, a)
+		require.Eventually(t, func() bool {
+			now, err := r.Tasks.Get(t.Context(), asker, v.ID)
+			return err == nil && now.Status == task.Running
+		}, 5*time.Second, time.Millisecond)
+		require.Equal(t, credits.Whole(10), r.balance(asker).Held)
+		r.clock.skip(v.Timeout)
+		v = r.ended(asker, v.ID)
+		require.Equal(t, task.ErrTimeout, v.Error.Code)
+		require.Equal(t, credits.Whole(1000), r.balance(asker).Available)
+		p, err := r.Trust.Profile(t.Context(), asker, a.ID)
+		require.NoError(t, err)
+		require.Equal(t, trust.TaskTimeout, p.Recent[0].Type)
 	})
-	v := r.create(asker, a)
-	require.Eventually(t, func() bool {
-		now, err := r.Tasks.Get(t.Context(), asker, v.ID)
-		return err == nil && now.Status == task.Running
-	}, 5*time.Second, time.Millisecond)
-	require.Equal(t, credits.Whole(10), r.balance(asker).Held)
-	r.clock.skip(v.Timeout)
-	v = r.ended(asker, v.ID)
-	require.Equal(t, task.ErrTimeout, v.Error.Code)
-	require.Equal(t, credits.Whole(1000), r.balance(asker).Available)
-	p, err := r.Trust.Profile(t.Context(), asker, a.ID)
-	require.NoError(t, err)
-	require.Equal(t, trust.TaskTimeout, p.Recent[0].Type)
 }
 
 func TestCancel(t *testing.T) {
-	r := newRig(t)
-	r.work()
-	asker, owner, other := r.user(), r.user(), r.user()
-	stopped := make(chan struct{})
-	a := r.agent(owner, credits.Whole(10), func(ctx context.Context, _ ports.Call) (ports.Answer, error) {
-		<-ctx.Done()
-		close(stopped)
-		return ports.Answer{State: ports.AnswerDone}, nil // a late answer
-	})
-	v := r.create(asker, a)
-	require.Eventually(t, func() bool {
-		now, err := r.Tasks.Get(t.Context(), owner, v.ID)
-		return err == nil && now.Status == task.Running
-	}, 5*time.Second, time.Millisecond)
+	everyStore(t, func(t *testing.T, r *rig) {
+		r.work()
+		asker, owner, other := r.user(), r.user(), r.user()
+		stopped := make(chan struct{})
+		a := r.agent(owner, credits.Whole(10), func(ctx context.Context, _ ports.Call) (ports.Answer, error) {
+			<-ctx.Done()
+			close(stopped)
+			return ports.Answer{State: ports.AnswerDone}, nil // a late answer
+		})
+		v := r.create(asker, a)
+		require.Eventually(t, func() bool {
+			now, err := r.Tasks.Get(t.Context(), owner, v.ID)
+			return err == nil && now.Status == task.Running
+		}, 5*time.Second, time.Millisecond)
 
-	_, err := r.Tasks.Cancel(t.Context(), other, v.ID)
-	r.refused(err, fault.CodeTaskNotFound)
-	_, err = r.Tasks.Cancel(t.Context(), owner, v.ID)
-	r.refused(err, fault.CodeForbidden)
-	out, err := r.Tasks.Cancel(t.Context(), asker, v.ID)
-	require.NoError(t, err)
-	require.Equal(t, task.Cancelled, out.Status)
-	require.Len(t, out.Messages, 1)
-	<-stopped
-	again, err := r.Tasks.Cancel(t.Context(), asker, v.ID)
-	require.NoError(t, err, "a second cancel changes nothing")
-	require.Equal(t, out.UpdatedAt, again.UpdatedAt)
-	require.Eventually(t, func() bool {
-		n, err := r.store.Read().Jobs.Due(t.Context(), r.clock.now(), 9)
-		return err == nil && len(n) == 0
-	}, 5*time.Second, time.Millisecond)
-	now, err := r.Tasks.Get(t.Context(), asker, v.ID)
-	require.NoError(t, err)
-	require.Equal(t, task.Cancelled, now.Status, "a late answer changes nothing")
-	require.Equal(t, credits.Whole(1000), r.balance(asker).Available)
-	_, total, err := r.store.Read().Trust.Events(t.Context(), a.ID, ports.Page{Limit: 9})
-	require.NoError(t, err)
-	require.Zero(t, total, "a cancelled task is no evidence")
+		_, err := r.Tasks.Cancel(t.Context(), other, v.ID)
+		r.refused(err, fault.CodeTaskNotFound)
+		_, err = r.Tasks.Cancel(t.Context(), owner, v.ID)
+		r.refused(err, fault.CodeForbidden)
+		out, err := r.Tasks.Cancel(t.Context(), asker, v.ID)
+		require.NoError(t, err)
+		require.Equal(t, task.Cancelled, out.Status)
+		require.Len(t, out.Messages, 1)
+		<-stopped
+		again, err := r.Tasks.Cancel(t.Context(), asker, v.ID)
+		require.NoError(t, err, "a second cancel changes nothing")
+		require.Equal(t, out.UpdatedAt, again.UpdatedAt)
+		require.Eventually(t, func() bool {
+			n, err := r.store.Read().Jobs.Due(t.Context(), r.clock.now(), 9)
+			return err == nil && len(n) == 0
+		}, 5*time.Second, time.Millisecond)
+		now, err := r.Tasks.Get(t.Context(), asker, v.ID)
+		require.NoError(t, err)
+		require.Equal(t, task.Cancelled, now.Status, "a late answer changes nothing")
+		require.Equal(t, credits.Whole(1000), r.balance(asker).Available)
+		_, total, err := r.store.Read().Trust.Events(t.Context(), a.ID, ports.Page{Limit: 9})
+		require.NoError(t, err)
+		require.Zero(t, total, "a cancelled task is no evidence")
+	})
 }
 
 func TestCancelsRaceACompletion(t *testing.T) {
-	r := newRig(t)
-	r.work()
-	asker, owner := r.user(), r.user()
-	a := r.agent(owner, credits.Whole(1), echo)
-	var cancelled, completed int
-	for range 40 {
-		v := r.create(asker, a)
-		var wg sync.WaitGroup
-		for range 2 {
-			wg.Go(func() {
-				if _, err := r.Tasks.Cancel(t.Context(), asker, v.ID); err != nil && !fault.Has(err, fault.CodeTaskNotActive) {
-					t.Errorf("cancel: %v", err)
-				}
-			})
+	everyStore(t, func(t *testing.T, r *rig) {
+		r.work()
+		asker, owner := r.user(), r.user()
+		a := r.agent(owner, credits.Whole(1), echo)
+		var cancelled, completed int
+		for range 40 {
+			v := r.create(asker, a)
+			var wg sync.WaitGroup
+			for range 2 {
+				wg.Go(func() {
+					if _, err := r.Tasks.Cancel(t.Context(), asker, v.ID); err != nil && !fault.Has(err, fault.CodeTaskNotActive) {
+						t.Errorf("cancel: %v", err)
+					}
+				})
+			}
+			wg.Wait()
+			switch r.ended(asker, v.ID).Status {
+			case task.Cancelled:
+				cancelled++
+			case task.Completed:
+				completed++
+			}
 		}
-		wg.Wait()
-		switch r.ended(asker, v.ID).Status {
-		case task.Cancelled:
-			cancelled++
-		case task.Completed:
-			completed++
-		}
-	}
-	require.Equal(t, 40, cancelled+completed)
-	require.Equal(t, credits.Whole(1000)-credits.Whole(int64(completed)), r.balance(asker).Available)
+		require.Equal(t, 40, cancelled+completed)
+		require.Equal(t, credits.Whole(1000)-credits.Whole(int64(completed)), r.balance(asker).Available)
+	})
 }
 
 func TestRaceForTheLastCredits(t *testing.T) {
-	r := newRig(t) // nobody works: the holds stay
-	asker, owner := r.user(), r.user()
-	a := r.agent(owner, credits.Whole(300), echo)
-	var won, lost atomic.Int32
-	var wg sync.WaitGroup
-	for range 12 {
-		wg.Go(func() {
-			_, err := r.Tasks.Create(t.Context(), asker, app.CreateTask{AgentID: a.ID, Title: "x"})
-			switch {
-			case err == nil:
-				won.Add(1)
-			case fault.Has(err, fault.CodeInsufficientCredits):
-				lost.Add(1)
-			default:
-				t.Errorf("unexpected: %v", err)
-			}
-		})
-	}
-	wg.Wait()
-	require.EqualValues(t, 3, won.Load())
-	require.EqualValues(t, 9, lost.Load())
-	b := r.balance(asker)
-	require.Equal(t, credits.Whole(100), b.Available)
-	require.Equal(t, credits.Whole(900), b.Held)
-	mine, err := r.Tasks.List(t.Context(), asker, app.TaskQuery{})
-	require.NoError(t, err)
-	require.Equal(t, 3, mine.Total, "a task that cannot be paid is not there at all")
-}
-
-func TestWhoMayBeGivenATask(t *testing.T) {
-	r := newRig(t)
-	asker, owner := r.user(), r.user()
-	a := r.agent(owner, credits.Whole(10), echo)
-	create := func(in app.CreateTask) error {
-		in.Title = "x"
-		if in.AgentID == "" {
-			in.AgentID = a.ID
-		}
-		_, err := r.Tasks.Create(t.Context(), asker, in)
-		return err
-	}
-	r.refused(create(app.CreateTask{AgentID: "unknown"}), fault.CodeAgentNotFound)
-	r.refused(create(app.CreateTask{MinTrust: ptr(47.6)}), fault.CodeTrustThreshold)
-	require.NoError(t, create(app.CreateTask{MinTrust: ptr(47.5)}))
-	r.refused(create(app.CreateTask{MinTrust: ptr(101.0)}), fault.CodeValidation)
-	r.refused(create(app.CreateTask{MaxBudget: ptr(credits.Amount(999))}), fault.CodeInsufficientCredits)
-	r.refused(create(app.CreateTask{SkillID: "none"}), fault.CodeValidation)
-	_, err := r.Agents.Heartbeat(t.Context(), owner, a.ID, "", nil)
-	require.NoError(t, err)
-	r.clock.skip(registry.DegradedAfter)
-	require.NoError(t, create(app.CreateTask{}), "a degraded agent still takes tasks")
-	r.clock.skip(registry.OfflineAfter)
-	r.refused(create(app.CreateTask{}), fault.CodeAgentOffline)
-	_, err = r.Tasks.Create(t.Context(), identity.Caller{}, app.CreateTask{AgentID: a.ID, Title: "x"})
-	r.refused(err, fault.CodeUnauthorized)
-}
-
-func TestDeletingAnAgent(t *testing.T) {
-	r := newRig(t)
-	asker, owner := r.user(), r.user()
-	a := r.agent(owner, credits.Whole(1), echo)
-	_, secret, err := r.Identity.CreateKey(t.Context(), owner, a.ID, identity.NewKey{Name: "k", Scopes: []string{"*"}})
-	require.NoError(t, err)
-	_, err = r.Identity.ByKey(t.Context(), string(secret))
-	require.NoError(t, err)
-	var ids []string
-	for range 150 { // more than one commit cancels
-		ids = append(ids, r.create(asker, a).ID)
-	}
-	_, err = r.Agents.Delete(t.Context(), asker, a.ID)
-	r.refused(err, fault.CodeForbidden)
-	_, err = r.Agents.Delete(t.Context(), owner, a.ID)
-	require.NoError(t, err)
-	r.work()
-
-	_, err = r.Identity.ByKey(t.Context(), string(secret))
-	r.refused(err, fault.CodeUnauthorized)
-	_, err = r.Agents.Get(t.Context(), owner, a.ID)
-	r.refused(err, fault.CodeAgentNotFound)
-	_, err = r.Agents.Heartbeat(t.Context(), owner, a.ID, "", nil)
-	r.refused(err, fault.CodeAgentNotFound)
-	for _, id := range ids {
-		require.Equal(t, task.Cancelled, r.ended(asker, id).Status)
-	}
-	require.Equal(t, credits.Whole(1000), r.balance(asker).Available)
-	_, err = r.Trust.History(t.Context(), asker, a.ID, app.Page{})
-	require.NoError(t, err, "its history stays readable")
-}
-
-func TestRating(t *testing.T) {
-	r := newRig(t)
-	r.work()
-	asker, owner, other := r.user(), r.user(), r.user()
-	a := r.agent(owner, 0, echo)
-	v := r.ended(asker, r.create(asker, a).ID)
-	rate := func(c identity.Caller, agentID, taskID string, stars int) error {
-		_, err := r.Trust.Rate(t.Context(), c, agentID, app.RateAgent{TaskID: taskID, Stars: stars, Comment: "fine"})
-		return err
-	}
-	r.refused(rate(other, a.ID, v.ID, 5), fault.CodeTaskNotFound)
-	r.refused(rate(owner, a.ID, v.ID, 5), fault.CodeForbidden)
-	r.refused(rate(asker, a.ID, v.ID, 6), fault.CodeValidation)
-	b := r.agent(owner, 0, nil)
-	r.refused(rate(asker, b.ID, v.ID, 5), fault.CodeValidation)
-	require.NoError(t, rate(asker, a.ID, v.ID, 5))
-	r.refused(rate(asker, a.ID, v.ID, 5), fault.CodeAlreadyRated)
-}
-
-func TestProbing(t *testing.T) {
-	r := newRig(t)
-	r.work()
-	owner := r.user()
-	a := r.agent(owner, 0, nil)
-	require.Equal(t, registry.Offline, a.Status, "nobody answered; registering did not fail for it")
-	is := func(want registry.Status) func() bool {
-		return func() bool {
-			now, err := r.Agents.Get(t.Context(), owner, a.ID)
-			return err == nil && now.Status == want
-		}
-	}
-	r.agents.Handle(a.Endpoint, echo)
-	r.clock.skip(registry.ProbeEvery)
-	require.Eventually(t, is(registry.Online), 5*time.Second, time.Millisecond)
-	r.agents.Handle(a.Endpoint, nil)
-	r.clock.skip(registry.ProbeEvery)
-	require.Eventually(t, is(registry.Offline), 5*time.Second, time.Millisecond)
-	_, err := r.Agents.Heartbeat(t.Context(), owner, a.ID, "", nil)
-	require.NoError(t, err)
-	r.clock.skip(registry.ProbeEvery)
-	require.Eventually(t, func() bool { n, err := r.store.Read().Jobs.Count(t.Context()); return err == nil && n == 0 }, 5*time.Second, time.Millisecond,
-		"an agent that sends heartbeats is not probed any more")
-}
-
-func TestSessions(t *testing.T) {
-	r := newRig(t)
-	in := app.Credentials{Email: "Ann@Example.com", Password: "correct horse"}
-	u, err := r.Identity.SignUp(t.Context(), in)
-	require.NoError(t, err)
-	require.Equal(t, identity.RoleAdmin, u.Role, "the first is the admin")
-	second, err := r.Identity.SignUp(t.Context(), app.Credentials{Email: "bob@example.com", Password: "correct horse"})
-	require.NoError(t, err)
-	require.Equal(t, identity.RoleUser, second.Role)
-	_, err = r.Identity.SignUp(t.Context(), in)
-	r.refused(err, fault.CodeEmailTaken)
-
-	_, _, err = r.Identity.LogIn(t.Context(), app.Credentials{Email: in.Email, Password: "wrong horse"}, "")
-	r.refused(err, fault.CodeUnauthorized)
-	_, one, err := r.Identity.LogIn(t.Context(), in, "")
-	require.NoError(t, err)
-	c, err := r.Identity.BySession(t.Context(), one)
-	require.NoError(t, err)
-	require.Equal(t, u.ID, c.UserID)
-	_, two, err := r.Identity.LogIn(t.Context(), in, one)
-	require.NoError(t, err)
-	_, err = r.Identity.BySession(t.Context(), one)
-	r.refused(err, fault.CodeUnauthorized) // rotated
-	c, err = r.Identity.BySession(t.Context(), two)
-	require.NoError(t, err)
-
-	r.clock.skip(identity.SessionIdle - time.Hour)
-	_, err = r.Identity.BySession(t.Context(), two)
-	require.NoError(t, err)
-	r.clock.skip(2 * time.Hour)
-	_, err = r.Identity.BySession(t.Context(), two)
-	require.NoError(t, err, "use extends it")
-	require.NoError(t, r.Identity.LogOut(t.Context(), c))
-	_, err = r.Identity.BySession(t.Context(), two)
-	r.refused(err, fault.CodeUnauthorized)
-
-	for range 11 {
-		_, _, err = r.Identity.LogIn(t.Context(), app.Credentials{Email: in.Email, Password: "guess"}, "")
-	}
-	r.refused(err, fault.CodeRateLimitExceeded)
-}
-
-func TestKeys(t *testing.T) {
-	r := newRig(t)
-	owner, other := r.user(), r.user()
-	a := r.agent(owner, 0, echo)
-	_, _, err := r.Identity.CreateKey(t.Context(), other, a.ID, identity.NewKey{Name: "k", Scopes: []string{"*"}})
-	r.refused(err, fault.CodeForbidden)
-	key, secret, err := r.Identity.CreateKey(t.Context(), owner, a.ID, identity.NewKey{Name: "k", Scopes: []string{"tasks:write"}, ExpiresInDays: ptr(1)})
-	require.NoError(t, err)
-	c, err := r.Identity.ByKey(t.Context(), string(secret))
-	require.NoError(t, err)
-	require.Equal(t, a.ID, c.AgentID)
-	require.Equal(t, owner.UserID, c.UserID)
-	list, err := r.Identity.ListKeys(t.Context(), owner, a.ID)
-	require.NoError(t, err)
-	require.NotNil(t, list[0].LastUsedAt)
-
-	v := r.create(c, a)
-	require.Equal(t, a.ID, v.RequesterAgentID)
-	_, err = r.Tasks.Get(t.Context(), c, v.ID)
-	f, _ := fault.As(err)
-	require.Equal(t, "tasks:read", f.Details["requiredScope"])
-
-	_, err = r.Identity.ByKey(t.Context(), string(secret)[:len(secret)-1])
-	r.refused(err, fault.CodeUnauthorized)
-	require.NoError(t, r.Identity.RevokeKey(t.Context(), owner, a.ID, key.ID))
-	_, err = r.Identity.ByKey(t.Context(), string(secret))
-	r.refused(err, fault.CodeUnauthorized)
-	_, late, err := r.Identity.CreateKey(t.Context(), owner, a.ID, identity.NewKey{Name: "k", Scopes: []string{"*"}, ExpiresInDays: ptr(1)})
-	require.NoError(t, err)
-	r.clock.skip(24 * time.Hour)
-	_, err = r.Identity.ByKey(t.Context(), string(late))
-	r.refused(err, fault.CodeUnauthorized)
-}
-
-func TestAHeartbeatRacesADelete(t *testing.T) {
-	r := newRig(t)
-	owner := r.user()
-	for range 20 {
-		a := r.agent(owner, 0, nil)
+	everyStore(t, func(t *testing.T, r *rig) {
+		// nobody works: the holds stay
+		asker, owner := r.user(), r.user()
+		a := r.agent(owner, credits.Whole(300), echo)
+		var won, lost atomic.Int32
 		var wg sync.WaitGroup
-		for range 3 {
+		for range 12 {
 			wg.Go(func() {
-				if _, err := r.Agents.Heartbeat(t.Context(), owner, a.ID, "", nil); err != nil && !fault.Has(err, fault.CodeAgentNotFound) {
-					t.Errorf("heartbeat: %v", err)
+				_, err := r.Tasks.Create(t.Context(), asker, app.CreateTask{AgentID: a.ID, Title: "x"})
+				switch {
+				case err == nil:
+					won.Add(1)
+				case fault.Has(err, fault.CodeInsufficientCredits):
+					lost.Add(1)
+				default:
+					t.Errorf("unexpected: %v", err)
 				}
 			})
 		}
-		wg.Go(func() {
-			if _, err := r.Agents.Delete(t.Context(), owner, a.ID); err != nil {
-				t.Errorf("delete: %v", err)
-			}
-		})
 		wg.Wait()
-		_, err := r.Agents.Get(t.Context(), owner, a.ID)
+		require.EqualValues(t, 3, won.Load())
+		require.EqualValues(t, 9, lost.Load())
+		b := r.balance(asker)
+		require.Equal(t, credits.Whole(100), b.Available)
+		require.Equal(t, credits.Whole(900), b.Held)
+		mine, err := r.Tasks.List(t.Context(), asker, app.TaskQuery{})
+		require.NoError(t, err)
+		require.Equal(t, 3, mine.Total, "a task that cannot be paid is not there at all")
+	})
+}
+
+func TestWhoMayBeGivenATask(t *testing.T) {
+	everyStore(t, func(t *testing.T, r *rig) {
+		asker, owner := r.user(), r.user()
+		a := r.agent(owner, credits.Whole(10), echo)
+		create := func(in app.CreateTask) error {
+			in.Title = "x"
+			if in.AgentID == "" {
+				in.AgentID = a.ID
+			}
+			_, err := r.Tasks.Create(t.Context(), asker, in)
+			return err
+		}
+		r.refused(create(app.CreateTask{AgentID: "unknown"}), fault.CodeAgentNotFound)
+		r.refused(create(app.CreateTask{MinTrust: ptr(47.6)}), fault.CodeTrustThreshold)
+		require.NoError(t, create(app.CreateTask{MinTrust: ptr(47.5)}))
+		r.refused(create(app.CreateTask{MinTrust: ptr(101.0)}), fault.CodeValidation)
+		r.refused(create(app.CreateTask{MaxBudget: ptr(credits.Amount(999))}), fault.CodeInsufficientCredits)
+		r.refused(create(app.CreateTask{SkillID: "none"}), fault.CodeValidation)
+		_, err := r.Agents.Heartbeat(t.Context(), owner, a.ID, "", nil)
+		require.NoError(t, err)
+		r.clock.skip(registry.DegradedAfter)
+		require.NoError(t, create(app.CreateTask{}), "a degraded agent still takes tasks")
+		r.clock.skip(registry.OfflineAfter)
+		r.refused(create(app.CreateTask{}), fault.CodeAgentOffline)
+		_, err = r.Tasks.Create(t.Context(), identity.Caller{}, app.CreateTask{AgentID: a.ID, Title: "x"})
+		r.refused(err, fault.CodeUnauthorized)
+	})
+}
+
+func TestDeletingAnAgent(t *testing.T) {
+	everyStore(t, func(t *testing.T, r *rig) {
+		asker, owner := r.user(), r.user()
+		a := r.agent(owner, credits.Whole(1), echo)
+		_, secret, err := r.Identity.CreateKey(t.Context(), owner, a.ID, identity.NewKey{Name: "k", Scopes: []string{"*"}})
+		require.NoError(t, err)
+		_, err = r.Identity.ByKey(t.Context(), string(secret))
+		require.NoError(t, err)
+		var ids []string
+		for range 150 { // more than one commit cancels
+			ids = append(ids, r.create(asker, a).ID)
+		}
+		_, err = r.Agents.Delete(t.Context(), asker, a.ID)
+		r.refused(err, fault.CodeForbidden)
+		_, err = r.Agents.Delete(t.Context(), owner, a.ID)
+		require.NoError(t, err)
+		r.work()
+
+		_, err = r.Identity.ByKey(t.Context(), string(secret))
+		r.refused(err, fault.CodeUnauthorized)
+		_, err = r.Agents.Get(t.Context(), owner, a.ID)
 		r.refused(err, fault.CodeAgentNotFound)
-	}
+		_, err = r.Agents.Heartbeat(t.Context(), owner, a.ID, "", nil)
+		r.refused(err, fault.CodeAgentNotFound)
+		for _, id := range ids {
+			require.Equal(t, task.Cancelled, r.ended(asker, id).Status)
+		}
+		require.Equal(t, credits.Whole(1000), r.balance(asker).Available)
+		_, err = r.Trust.History(t.Context(), asker, a.ID, app.Page{})
+		require.NoError(t, err, "its history stays readable")
+	})
+}
+
+func TestRating(t *testing.T) {
+	everyStore(t, func(t *testing.T, r *rig) {
+		r.work()
+		asker, owner, other := r.user(), r.user(), r.user()
+		a := r.agent(owner, 0, echo)
+		v := r.ended(asker, r.create(asker, a).ID)
+		rate := func(c identity.Caller, agentID, taskID string, stars int) error {
+			_, err := r.Trust.Rate(t.Context(), c, agentID, app.RateAgent{TaskID: taskID, Stars: stars, Comment: "fine"})
+			return err
+		}
+		r.refused(rate(other, a.ID, v.ID, 5), fault.CodeTaskNotFound)
+		r.refused(rate(owner, a.ID, v.ID, 5), fault.CodeForbidden)
+		r.refused(rate(asker, a.ID, v.ID, 6), fault.CodeValidation)
+		b := r.agent(owner, 0, nil)
+		r.refused(rate(asker, b.ID, v.ID, 5), fault.CodeValidation)
+		require.NoError(t, rate(asker, a.ID, v.ID, 5))
+		r.refused(rate(asker, a.ID, v.ID, 5), fault.CodeAlreadyRated)
+	})
+}
+
+func TestProbing(t *testing.T) {
+	everyStore(t, func(t *testing.T, r *rig) {
+		r.work()
+		owner := r.user()
+		a := r.agent(owner, 0, nil)
+		require.Equal(t, registry.Offline, a.Status, "nobody answered; registering did not fail for it")
+		is := func(want registry.Status) func() bool {
+			return func() bool {
+				now, err := r.Agents.Get(t.Context(), owner, a.ID)
+				return err == nil && now.Status == want
+			}
+		}
+		r.agents.Handle(a.Endpoint, echo)
+		r.clock.skip(registry.ProbeEvery)
+		require.Eventually(t, is(registry.Online), 5*time.Second, time.Millisecond)
+		r.agents.Handle(a.Endpoint, nil)
+		r.clock.skip(registry.ProbeEvery)
+		require.Eventually(t, is(registry.Offline), 5*time.Second, time.Millisecond)
+		_, err := r.Agents.Heartbeat(t.Context(), owner, a.ID, "", nil)
+		require.NoError(t, err)
+		r.clock.skip(registry.ProbeEvery)
+		require.Eventually(t, func() bool { n, err := r.store.Read().Jobs.Count(t.Context()); return err == nil && n == 0 }, 5*time.Second, time.Millisecond,
+			"an agent that sends heartbeats is not probed any more")
+	})
+}
+
+func TestSessions(t *testing.T) {
+	everyStore(t, func(t *testing.T, r *rig) {
+		in := app.Credentials{Email: "Ann@Example.com", Password: "correct horse"}
+		u, err := r.Identity.SignUp(t.Context(), in)
+		require.NoError(t, err)
+		require.Equal(t, identity.RoleAdmin, u.Role, "the first is the admin")
+		second, err := r.Identity.SignUp(t.Context(), app.Credentials{Email: "bob@example.com", Password: "correct horse"})
+		require.NoError(t, err)
+		require.Equal(t, identity.RoleUser, second.Role)
+		_, err = r.Identity.SignUp(t.Context(), in)
+		r.refused(err, fault.CodeEmailTaken)
+
+		_, _, err = r.Identity.LogIn(t.Context(), app.Credentials{Email: in.Email, Password: "wrong horse"}, "")
+		r.refused(err, fault.CodeUnauthorized)
+		_, one, err := r.Identity.LogIn(t.Context(), in, "")
+		require.NoError(t, err)
+		c, err := r.Identity.BySession(t.Context(), one)
+		require.NoError(t, err)
+		require.Equal(t, u.ID, c.UserID)
+		_, two, err := r.Identity.LogIn(t.Context(), in, one)
+		require.NoError(t, err)
+		_, err = r.Identity.BySession(t.Context(), one)
+		r.refused(err, fault.CodeUnauthorized) // rotated
+		c, err = r.Identity.BySession(t.Context(), two)
+		require.NoError(t, err)
+
+		r.clock.skip(identity.SessionIdle - time.Hour)
+		_, err = r.Identity.BySession(t.Context(), two)
+		require.NoError(t, err)
+		r.clock.skip(2 * time.Hour)
+		_, err = r.Identity.BySession(t.Context(), two)
+		require.NoError(t, err, "use extends it")
+		require.NoError(t, r.Identity.LogOut(t.Context(), c))
+		_, err = r.Identity.BySession(t.Context(), two)
+		r.refused(err, fault.CodeUnauthorized)
+
+		for range 11 {
+			_, _, err = r.Identity.LogIn(t.Context(), app.Credentials{Email: in.Email, Password: "guess"}, "")
+		}
+		r.refused(err, fault.CodeRateLimitExceeded)
+	})
+}
+
+func TestKeys(t *testing.T) {
+	everyStore(t, func(t *testing.T, r *rig) {
+		owner, other := r.user(), r.user()
+		a := r.agent(owner, 0, echo)
+		_, _, err := r.Identity.CreateKey(t.Context(), other, a.ID, identity.NewKey{Name: "k", Scopes: []string{"*"}})
+		r.refused(err, fault.CodeForbidden)
+		key, secret, err := r.Identity.CreateKey(t.Context(), owner, a.ID, identity.NewKey{Name: "k", Scopes: []string{"tasks:write"}, ExpiresInDays: ptr(1)})
+		require.NoError(t, err)
+		c, err := r.Identity.ByKey(t.Context(), string(secret))
+		require.NoError(t, err)
+		require.Equal(t, a.ID, c.AgentID)
+		require.Equal(t, owner.UserID, c.UserID)
+		list, err := r.Identity.ListKeys(t.Context(), owner, a.ID)
+		require.NoError(t, err)
+		require.NotNil(t, list[0].LastUsedAt)
+
+		v := r.create(c, a)
+		require.Equal(t, a.ID, v.RequesterAgentID)
+		_, err = r.Tasks.Get(t.Context(), c, v.ID)
+		f, _ := fault.As(err)
+		require.Equal(t, "tasks:read", f.Details["requiredScope"])
+
+		_, err = r.Identity.ByKey(t.Context(), string(secret)[:len(secret)-1])
+		r.refused(err, fault.CodeUnauthorized)
+		require.NoError(t, r.Identity.RevokeKey(t.Context(), owner, a.ID, key.ID))
+		_, err = r.Identity.ByKey(t.Context(), string(secret))
+		r.refused(err, fault.CodeUnauthorized)
+		_, late, err := r.Identity.CreateKey(t.Context(), owner, a.ID, identity.NewKey{Name: "k", Scopes: []string{"*"}, ExpiresInDays: ptr(1)})
+		require.NoError(t, err)
+		r.clock.skip(24 * time.Hour)
+		_, err = r.Identity.ByKey(t.Context(), string(late))
+		r.refused(err, fault.CodeUnauthorized)
+	})
+}
+
+func TestAHeartbeatRacesADelete(t *testing.T) {
+	everyStore(t, func(t *testing.T, r *rig) {
+		owner := r.user()
+		for range 20 {
+			a := r.agent(owner, 0, nil)
+			var wg sync.WaitGroup
+			for range 3 {
+				wg.Go(func() {
+					if _, err := r.Agents.Heartbeat(t.Context(), owner, a.ID, "", nil); err != nil && !fault.Has(err, fault.CodeAgentNotFound) {
+						t.Errorf("heartbeat: %v", err)
+					}
+				})
+			}
+			wg.Go(func() {
+				if _, err := r.Agents.Delete(t.Context(), owner, a.ID); err != nil {
+					t.Errorf("delete: %v", err)
+				}
+			})
+			wg.Wait()
+			_, err := r.Agents.Get(t.Context(), owner, a.ID)
+			r.refused(err, fault.CodeAgentNotFound)
+		}
+	})
 }
 
 func TestConfigNamesEverythingThatIsMissing(t *testing.T) {
@@ -585,24 +619,25 @@ func TestConfigNamesEverythingThatIsMissing(t *testing.T) {
 
 // A worker that stops in the middle of a call gives the job up, and the next one takes it up at once.
 func TestAStoppedWorkerLeavesItsTasksToTheNext(t *testing.T) {
-	r := newRig(t)
-	asker, owner := r.user(), r.user()
-	var calls atomic.Int32
-	a := r.agent(owner, credits.Whole(10), func(ctx context.Context, c ports.Call) (ports.Answer, error) {
-		if calls.Add(1) == 1 {
-			<-ctx.Done()
-			return ports.Answer{}, ctx.Err()
-		}
-		return echo(ctx, c)
+	everyStore(t, func(t *testing.T, r *rig) {
+		asker, owner := r.user(), r.user()
+		var calls atomic.Int32
+		a := r.agent(owner, credits.Whole(10), func(ctx context.Context, c ports.Call) (ports.Answer, error) {
+			if calls.Add(1) == 1 {
+				<-ctx.Done()
+				return ports.Answer{}, ctx.Err()
+			}
+			return echo(ctx, c)
+		})
+		v := r.create(asker, a)
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- r.Worker.Run(ctx, 10*time.Millisecond) }()
+		require.Eventually(t, func() bool { return calls.Load() == 1 }, 5*time.Second, time.Millisecond)
+		stop()
+		require.NoError(t, <-done)
+		r.work()
+		require.Equal(t, task.Completed, r.ended(asker, v.ID).Status)
+		require.Equal(t, credits.Whole(990), r.balance(asker).Available)
 	})
-	v := r.create(asker, a)
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- r.Worker.Run(ctx, 10*time.Millisecond) }()
-	require.Eventually(t, func() bool { return calls.Load() == 1 }, 5*time.Second, time.Millisecond)
-	stop()
-	require.NoError(t, <-done)
-	r.work()
-	require.Equal(t, task.Completed, r.ended(asker, v.ID).Status)
-	require.Equal(t, credits.Whole(990), r.balance(asker).Available)
 }
