@@ -7,11 +7,14 @@ import (
 	"io/fs"
 )
 
-//go:embed sqlite/*.sql
+//go:embed sqlite/*.sql postgres/*.sql
 var files embed.FS
 
-// SQLite is the schema for SQLite.
-var SQLite = sub("sqlite")
+// The schema for each database.
+var (
+	SQLite   = sub("sqlite")
+	Postgres = sub("postgres")
+)
 
 func sub(dir string) fs.FS {
 	f, err := fs.Sub(files, dir)

@@ -158,7 +158,7 @@ func join(err error) *fault.Error {
 // fail answers with an error.
 func (s *server) fail(x *exchange, r *http.Request, err error) {
 	if x.status != 0 { // the answer has begun; all that is left is to break it off
-		s.classify(r.Context(), x, err)
+		_ = s.classify(r.Context(), x, err) // for the log
 		panic(http.ErrAbortHandler)
 	}
 	status, body := s.errorAnswer(r.Context(), x, err)

@@ -40,7 +40,9 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, grace time.Dura
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = srv.Close()
 	}
-	<-failed
+	if served := <-failed; err == nil && !errors.Is(served, http.ErrServerClosed) {
+		err = served
+	}
 	if err != nil {
 		return fmt.Errorf("shut down: %w", err)
 	}

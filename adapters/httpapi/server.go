@@ -47,7 +47,6 @@ type server struct {
 	api    huma.API
 	origin *http.CrossOriginProtection
 	routes []route
-	paths  map[string]struct{}
 }
 
 // New makes the handler of everything that the engine serves over HTTP. It panics when a route is faulty, such as one
@@ -180,16 +179,17 @@ func (s *server) serveUnmatched(x *exchange, r *http.Request) {
 
 // rescue answers a request whose handler panicked.
 func (s *server) rescue(x *exchange, r *http.Request) {
-	switch v := recover(); {
-	case v == nil:
-	case v == http.ErrAbortHandler: //nolint:errorlint // net/http compares it so too
-		panic(v)
-	default:
-		if x.pattern == "" {
-			x.pattern = unmatched
-		}
-		s.fail(x, r, fmt.Errorf("panic: %v\n%s", v, debug.Stack()))
+	v := recover()
+	if v == nil {
+		return
 	}
+	if v == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so too
+		panic(v)
+	}
+	if x.pattern == "" {
+		x.pattern = unmatched
+	}
+	s.fail(x, r, fmt.Errorf("panic: %v\n%s", v, debug.Stack()))
 }
 
 // admit lets a request pass that shows the credential its route asks for, or refuses it.

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"errors"
+	"strings"
 
 	"modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
@@ -22,8 +23,27 @@ func dialect() bunstore.Dialect {
 			return c == lib.SQLITE_BUSY || c == lib.SQLITE_LOCKED
 		},
 		Lost: func(error) bool { return false }, // there is no connection that could be
+		Text: candidates,
 	}
 }
+
+// candidates asks the text index. A word with a letter that the index takes for something else is left to the comparison
+// that follows.
+func candidates(words []string) (where string, args []any) {
+	var match []string
+	for _, w := range words {
+		if !strings.ContainsFunc(w, foreign) {
+			match = append(match, `"`+w+`"*`)
+		}
+	}
+	if len(match) == 0 {
+		return "", nil
+	}
+	return "a.seq IN (SELECT rowid FROM agent_words WHERE agent_words MATCH ?)", []any{strings.Join(match, " AND ")}
+}
+
+// foreign tells the blocks with letters whose kind has changed since the index's Unicode: New Tai Lue, Vedic Extensions.
+func foreign(r rune) bool { return r >= 0x1980 && r <= 0x19df || r >= 0x1cd0 && r <= 0x1cff }
 
 // code is SQLite's extended result code, 0 for an error of someone else's.
 func code(err error) int {

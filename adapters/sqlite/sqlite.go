@@ -77,6 +77,10 @@ func (h handles) Close() error { return errors.Join(h.read.Close(), h.write.Clos
 const pragmas = "_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)" +
 	"&_pragma=recursive_triggers(1)&_pragma=temp_store(MEMORY)"
 
+// writerPragmas of the one connection that writes: a cache of 16 MB, and a log that is put into the file every 16 MB, so
+// that a page which many commits changed is written back once. The log is cut after a time when that could not be done.
+const writerPragmas = "&_txlock=immediate&_pragma=cache_size(-16000)&_pragma=wal_autocheckpoint(4000)&_pragma=journal_size_limit(67108864)"
+
 // open makes the file if it is not there, readable by its owner only. SQLite gives the log the same mode.
 func open(path string, readers int) (handles, error) {
 	abs, err := filepath.Abs(path)
@@ -91,7 +95,7 @@ func open(path string, readers int) (handles, error) {
 		return handles{}, fmt.Errorf("open database: %w", err)
 	}
 	base := (&url.URL{Scheme: "file", Path: filepath.ToSlash(abs)}).String() + "?" + pragmas
-	write, err := sql.Open("sqlite", base+"&_txlock=immediate&_pragma=cache_size(-16000)&_pragma=wal_autocheckpoint(4000)")
+	write, err := sql.Open("sqlite", base+writerPragmas)
 	if err != nil {
 		return handles{}, fmt.Errorf("open database: %w", err)
 	}

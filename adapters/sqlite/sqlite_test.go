@@ -97,7 +97,7 @@ func TestConstraints(t *testing.T) {
 		"UPDATE ledger_accounts SET held = -1, spent = 1",
 		"UPDATE ledger_accounts SET available = available + 1",                                                            // does not add up
 		"UPDATE ledger_accounts SET available = available + 9223372036854775807, granted = granted + 9223372036854775807", // overflows
-		"INSERT INTO ledger_entries VALUES (NULL, 'i', 't', 'a', '', 'gift', 1, 0, '', '', 0)",                            // no such type
+		"INSERT INTO ledger_entries VALUES (NULL, 'i', 't', 'a', 'gift', 1, 0, 0)",                                        // no such type
 		"INSERT INTO users VALUES ('x', 'x@example.com', 'h', 'root', 0)",                                                 // no such role
 		"INSERT INTO users VALUES ('x', 'x@example.com', 'h', 'user', 'yesterday')",                                       // no time
 		"INSERT INTO sessions VALUES ('h', 'nobody', 0, 0, 0)",                                                            // no such user

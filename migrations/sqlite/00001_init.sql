@@ -39,6 +39,7 @@ CREATE INDEX api_keys_by_agent ON api_keys (agent_id, created_at DESC, id DESC) 
 CREATE TABLE agents (
     seq                INTEGER PRIMARY KEY, -- what the text index calls the row
     id                 TEXT    NOT NULL UNIQUE,
+    version            INTEGER NOT NULL, -- another one with every change but of trust_score and featured
     owner_user_id      TEXT    NOT NULL,
     status             TEXT    NOT NULL CHECK (status IN ('online', 'degraded', 'offline')),
     category           TEXT    NOT NULL, -- as set
@@ -69,6 +70,7 @@ CREATE INDEX agents_by_price ON agents (price, id, effective_category, trust_sco
 CREATE INDEX agents_by_age ON agents (created_at DESC, id, effective_category, trust_score, price, status, last_heartbeat) WHERE deleted_at IS NULL;
 CREATE INDEX agents_by_category ON agents (effective_category, trust_score DESC, id, price, status, last_heartbeat) WHERE deleted_at IS NULL;
 
+-- agent_terms has the live agents only.
 CREATE TABLE agent_terms (
     kind     TEXT NOT NULL CHECK (kind IN ('tag', 'skill')),
     term     TEXT NOT NULL,
@@ -76,6 +78,22 @@ CREATE TABLE agent_terms (
     PRIMARY KEY (kind, term, agent_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX agent_terms_by_agent ON agent_terms (agent_id);
+
+-- The words of the live agents, to find candidates by; what they are worth is worked out from the agent's row.
+CREATE VIRTUAL TABLE agent_words USING fts5 (words, content = '', contentless_delete = 1, detail = 'none', tokenize = 'unicode61 remove_diacritics 0');
+-- +goose StatementBegin
+CREATE TRIGGER agent_words_insert AFTER INSERT ON agents WHEN NEW.deleted_at IS NULL BEGIN
+    INSERT INTO agent_words (rowid, words) VALUES (NEW.seq, NEW.search_name || NEW.search_skills || NEW.search_description);
+END;
+-- +goose StatementEnd
+-- +goose StatementBegin
+CREATE TRIGGER agent_words_update AFTER UPDATE OF deleted_at, search_name, search_skills, search_description ON agents
+WHEN (NEW.deleted_at IS NULL) <> (OLD.deleted_at IS NULL) OR NEW.search_name <> OLD.search_name OR NEW.search_skills <> OLD.search_skills
+    OR NEW.search_description <> OLD.search_description BEGIN
+    DELETE FROM agent_words WHERE rowid = OLD.seq AND OLD.deleted_at IS NULL;
+    INSERT INTO agent_words (rowid, words) SELECT NEW.seq, NEW.search_name || NEW.search_skills || NEW.search_description WHERE NEW.deleted_at IS NULL;
+END;
+-- +goose StatementEnd
 
 CREATE TABLE tasks (
     id                 TEXT    NOT NULL PRIMARY KEY,
@@ -143,19 +161,15 @@ CREATE TABLE ledger_transfers (
 CREATE TABLE ledger_entries (
     seq           INTEGER PRIMARY KEY, -- the order of booking
     id            TEXT    NOT NULL,
-    transfer_id   TEXT    NOT NULL,
+    transfer_id   TEXT    NOT NULL, -- which has the rest
     account       TEXT    NOT NULL,
-    user_id       TEXT    NOT NULL,
     type          TEXT    NOT NULL CHECK (type IN ('initial_grant', 'purchase', 'task_debit', 'task_credit', 'platform_fee', 'refund', 'hold', 'release', 'reversal')),
     amount        INTEGER NOT NULL CHECK (amount <> 0),
     balance_after INTEGER NOT NULL,
-    reference     TEXT    NOT NULL,
-    description   TEXT    NOT NULL,
     at            INTEGER NOT NULL
 ) STRICT;
 -- Also counts, totals and usage are read from it alone: one index more would cost every transfer.
-CREATE INDEX ledger_entries_by_account ON ledger_entries (account, seq, type);
-CREATE INDEX ledger_entries_usage ON ledger_entries (account, at, type, amount) WHERE type IN ('task_debit', 'task_credit');
+CREATE INDEX ledger_entries_by_account ON ledger_entries (account, seq, type, at, amount);
 
 -- +goose StatementBegin
 CREATE TRIGGER ledger_transfers_keep BEFORE UPDATE ON ledger_transfers BEGIN
@@ -239,6 +253,7 @@ DROP TABLE task_events;
 DROP TABLE tasks;
 DROP TABLE agent_terms;
 DROP TABLE agents;
+DROP TABLE agent_words;
 DROP TABLE api_keys;
 DROP TABLE sessions;
 DROP TABLE users;

@@ -64,10 +64,11 @@ func testSignUp(t *testing.T, s *suite) {
 	} {
 		assert.Equal(t, test.want, c.post(t, "/auth/signup", test.body).invalid(), name)
 	}
-	// Nobody makes himself an admin.
-	r = c.post(t, "/auth/signup", object{"email": newEmail(), "password": password, "role": "admin"})
+	// Nobody makes himself an admin, and a new account's session takes the place of the one the browser had.
+	r = u.post(t, "/auth/signup", object{"email": newEmail(), "password": password, "role": "admin"})
 	if r.status == http.StatusCreated {
 		assert.Equal(t, "user", r.data(http.StatusCreated)["user"].(object)["role"])
+		u.get(t, "/api/v1/agents").refused(http.StatusUnauthorized, "UNAUTHORIZED")
 	}
 }
 

@@ -159,7 +159,9 @@ func testRoutes(t *testing.T, s *suite) {
 		"/api/v1/x/../health", "//", "/auth", "/%00", "/%ff", "/api/v1/tasks/" + unknownID + "/cancel/",
 	} {
 		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
-			c.do(t, request{method: method, path: path}).refused(http.StatusNotFound, "NOT_FOUND")
+			r := c.do(t, request{method: method, path: path})
+			r.refused(http.StatusNotFound, "NOT_FOUND")
+			assert.Empty(t, r.header.Get("Location"))
 		}
 	}
 	for path, allow := range map[string]string{

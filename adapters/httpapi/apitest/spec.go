@@ -37,7 +37,7 @@ func loadSpec(t *testing.T, s *suite) *spec {
 	c.UseLoader(jsonschema.SchemeURLLoader{})
 	c.AssertFormat()
 	const name = "http://api.test/openapi.json"
-	require.NoError(t, c.AddResource(name, map[string]any(r.json)))
+	require.NoError(t, c.AddResource(name, r.json))
 	for path, item := range r.json["paths"].(object) {
 		for method, raw := range item.(object) {
 			op := operation{method: strings.ToUpper(method), path: path, segments: strings.Split(path, "/"), raw: raw.(object), schemas: map[int]*jsonschema.Schema{}}
@@ -89,7 +89,7 @@ func (s *spec) check(t *testing.T, method string, u *url.URL, r *response) {
 	if !assert.NotNil(t, schema, "%s is not in the OpenAPI document: %s", what, r.body) {
 		return
 	}
-	assert.NoError(t, schema.Validate(map[string]any(r.json)), "%s: %s", what, r.body)
+	assert.NoError(t, schema.Validate(r.json), "%s: %s", what, r.body)
 	if r.status < http.StatusBadRequest {
 		return
 	}

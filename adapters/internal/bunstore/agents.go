@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -18,52 +19,71 @@ type agents struct{ access }
 var _ ports.AgentStore = (*agents)(nil)
 
 var (
-	qAgent     = hot(`SELECT ` + agentColumns + ` FROM agents AS a WHERE a.id = ?`)
-	qLockAgent = hot(`SELECT ` + agentColumns + ` FROM agents AS a WHERE a.id = ?{lock}`)
+	qAgentVersion = hot(`SELECT version, trust_score, featured FROM agents WHERE id = ?`)
+	qLockAgent    = hot(`SELECT version, trust_score, featured FROM agents WHERE id = ?{lock}`)
+	qAgent        = hot(`SELECT ` + agentColumns + ` FROM agents AS a WHERE a.id = ?`)
 
 	qInsertAgent = hot(`INSERT INTO agents (id, trust_score, created_at, ` + savedColumns + `) VALUES (?, ?, ?` + strings.Repeat(", ?", savedCount) + `)`)
 	qSaveAgent   = hot(`UPDATE agents SET ` + strings.ReplaceAll(savedColumns, ",", " = ?,") + ` = ? WHERE id = ?`)
-	qSameTerms   = hot(`SELECT CASE WHEN tags = ? AND skills = ? THEN 1 ELSE 0 END FROM agents WHERE id = ?`)
+	qSameTerms   = hot(`SELECT CASE WHEN tags = ? AND skills = ? AND deleted_at IS NULL THEN 1 ELSE 0 END FROM agents WHERE id = ?`)
 	qDropTerms   = hot(`DELETE FROM agent_terms WHERE agent_id = ?`)
 	qInsertTerms = hotMulti(`INSERT INTO agent_terms (kind, term, agent_id)`, 3, `ON CONFLICT DO NOTHING`)
 )
 
 const (
-	savedColumns = `owner_user_id, status, category, effective_category, price, featured, last_heartbeat, updated_at, deleted_at, name, endpoint, ` +
+	savedColumns = `version, owner_user_id, status, category, effective_category, price, featured, last_heartbeat, updated_at, deleted_at, name, endpoint, ` +
 		`description, tags, search_name, search_skills, search_description, metadata, skills, card`
-	savedCount = 19
+	savedCount = 20
 )
 
 func (r *agentRow) saved(a registry.Agent) []any {
 	text := a.SearchText()
 	return []any{
-		r.OwnerUserID, string(r.Status), r.Category, a.EffectiveCategory(), r.Price, r.Featured, r.LastHeartbeat, int64(r.UpdatedAt), r.DeletedAt, r.Name, r.Endpoint,
+		r.Version, r.OwnerUserID, string(r.Status), r.Category, a.EffectiveCategory(), r.Price, r.Featured, r.LastHeartbeat, int64(r.UpdatedAt), r.DeletedAt, r.Name, r.Endpoint,
 		r.Description, r.Tags, text.Name, text.Skills, text.Description, r.Metadata, r.Skills, r.Card,
 	}
 }
 
-// Get implements ports.AgentReader. One statement.
+// Get implements ports.AgentReader. One statement, two when the agent has changed since it was last read here.
 func (v *agents) Get(ctx context.Context, id string) (registry.Agent, error) {
-	return v.find(ctx, qAgent, id)
+	return v.find(ctx, qAgentVersion, id)
 }
 
-// Lock implements ports.AgentStore. One statement.
+// Lock implements ports.AgentStore. As many as Get.
 func (v *agents) Lock(ctx context.Context, id string) (registry.Agent, error) {
 	return v.find(ctx, qLockAgent, id)
 }
 
-func (v *agents) find(ctx context.Context, q statement, id string) (registry.Agent, error) {
-	var r agentRow
-	err := v.do(ctx, func(ctx context.Context, c *session) error {
-		return c.store.wrap(c.row(ctx, q, []any{id}, r.dest()...), "read agent")
+func (v *agents) find(ctx context.Context, q statement, id string) (a registry.Agent, err error) {
+	err = v.do(ctx, func(ctx context.Context, c *session) error {
+		var version int64
+		var score float64
+		var featured bool
+		if err := c.row(ctx, q, []any{id}, &version, &score, &featured); err != nil {
+			return c.store.wrap(err, "read agent")
+		}
+		if known, ok := c.store.agents.get(id, version); ok {
+			a = known
+			a.TrustScore, a.Featured = score, featured
+			return nil
+		}
+		var r agentRow
+		if err := c.row(ctx, qAgent, []any{id}, r.dest()...); err != nil {
+			return c.store.wrap(err, "read agent")
+		}
+		var err error
+		if a, err = r.domain(); err == nil {
+			c.store.agents.put(r.Version, a, len(r.Skills)+len(r.Tags)+len(r.Metadata.String)+len(r.Card.String)+len(r.Description))
+		}
+		return err
 	})
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return registry.Agent{}, registry.NotFound(id)
-	case err != nil:
+	if errors.Is(err, sql.ErrNoRows) {
+		err = registry.NotFound(id)
+	}
+	if err != nil {
 		return registry.Agent{}, err
 	}
-	return r.domain()
+	return a, nil
 }
 
 // Insert implements ports.AgentStore. One statement, and one for every eight tags and skills.
@@ -82,7 +102,7 @@ func (v *agents) Insert(ctx context.Context, a registry.Agent) error {
 }
 
 // Save implements ports.AgentStore. Two statements; when tags or skills changed, one more and one for every eight of
-// them.
+// them; when it is deleted, three.
 func (v *agents) Save(ctx context.Context, a registry.Agent) error {
 	r, err := agentRowOf(a)
 	if err != nil {
@@ -96,7 +116,7 @@ func (v *agents) Save(ctx context.Context, a registry.Agent) error {
 		if _, err := c.exec(ctx, qSaveAgent, append(r.saved(a), r.ID)...); err != nil {
 			return c.store.wrap(err, "save agent")
 		}
-		if same {
+		if same && a.DeletedAt == nil {
 			return nil
 		}
 		if _, err := c.exec(ctx, qDropTerms, r.ID); err != nil {
@@ -111,6 +131,9 @@ func (v *agents) Save(ctx context.Context, a registry.Agent) error {
 }
 
 func insertTerms(ctx context.Context, c *session, a registry.Agent) error {
+	if a.DeletedAt != nil { // nobody finds it
+		return nil
+	}
 	var args []any
 	for _, tag := range a.AllTags() {
 		args = append(args, "tag", tag, a.ID)
@@ -122,61 +145,116 @@ func insertTerms(ctx context.Context, c *session, a registry.Agent) error {
 	return c.store.wrap(err, "insert terms")
 }
 
-// ListByOwner implements ports.AgentReader. One statement.
+// ListByOwner implements ports.AgentReader. Two statements.
 func (v *agents) ListByOwner(ctx context.Context, userID string, page ports.Page) ([]registry.Agent, int, error) {
-	return v.list(ctx, page, []string{"a.created_at DESC", "a.id DESC"}, func(q *bun.SelectQuery) *bun.SelectQuery {
-		return q.Where("a.owner_user_id = ?", userID).Where("a.deleted_at IS NULL")
-	})
+	return v.list(ctx, page, func(c *session) filter {
+		return filter{where: func(q *bun.SelectQuery) *bun.SelectQuery {
+			return q.Where("a.owner_user_id = ?", userID).Where("a.deleted_at IS NULL")
+		}}
+	}, "a.created_at DESC", "a.id DESC")
 }
 
-// Discover implements ports.AgentReader. One statement.
+// Discover implements ports.AgentReader. Two statements: how many there are, and the stretch.
 func (v *agents) Discover(ctx context.Context, q registry.Query, now time.Time) ([]registry.Agent, int, error) {
-	order := []string{"a.trust_score DESC", "a.id"}
+	first := "a.trust_score DESC"
 	switch q.Sort {
 	case registry.SortPrice:
-		order[0] = "a.price"
+		first = "a.price"
 	case registry.SortNewest:
-		order[0] = "a.created_at DESC"
+		first = "a.created_at DESC"
 	case registry.SortRelevance:
-		order[0] = relevance(q.Words()) + " DESC"
+		first = relevance(q.Words()) + " DESC"
 	case registry.SortTrust:
 	}
 	page := ports.Page{Limit: q.Limit, Offset: q.Offset}
-	return v.list(ctx, page, order, func(s *bun.SelectQuery) *bun.SelectQuery { return v.match(s, q, now) })
+	return v.list(ctx, page, func(c *session) filter { return discovery(c, q, now) }, first, "a.id")
 }
 
-// match is registry.Query.Match as SQL.
-func (v *agents) match(s *bun.SelectQuery, q registry.Query, now time.Time) *bun.SelectQuery {
-	s = s.Where("a.deleted_at IS NULL")
-	if q.Category != "" {
-		s = s.Where("a.effective_category = ?", q.Category)
+// filter is what agents have to be. terms, if there are any, narrows by an index of its own.
+type filter struct {
+	terms []term
+	where func(*bun.SelectQuery) *bun.SelectQuery
+	alone bool // terms is all there is to it
+}
+
+// term is one that an agent has to have: any of these.
+type term struct {
+	kind  string
+	anyOf []string
+}
+
+// some is how many agents are so many that it is better to go along the order and look at each than to collect them.
+const some = 2_000
+
+// from is a query of the agents that the filter lets pass, of which there are about n; n below 0 is unknown.
+func (f filter) from(c *session, n int) *bun.SelectQuery {
+	q := f.where(c.bun.NewSelect().TableExpr("agents AS a"))
+	for _, t := range f.terms {
+		if n > some {
+			q = q.Where("EXISTS (SELECT 1 FROM agent_terms AS t WHERE t.agent_id = a.id AND t.kind = ? AND t.term IN (?))", t.kind, bun.List(t.anyOf))
+		} else {
+			q = q.Where("a.id IN (SELECT t.agent_id FROM agent_terms AS t WHERE t.kind = ? AND t.term IN (?))", t.kind, bun.List(t.anyOf))
+		}
 	}
-	if q.MinTrust != nil {
-		s = s.Where("a.trust_score >= ?", *q.MinTrust)
+	return q
+}
+
+func (f filter) count(c *session) *bun.SelectQuery {
+	if f.alone && len(f.terms) == 1 {
+		t := f.terms[0]
+		return c.bun.NewSelect().TableExpr("agent_terms AS t").ColumnExpr("count(DISTINCT t.agent_id)").Where("t.kind = ?", t.kind).Where("t.term IN (?)", bun.List(t.anyOf))
 	}
-	if q.MaxPrice != nil {
-		s = s.Where("a.price <= ?", int64(*q.MaxPrice))
-	}
+	return f.from(c, -1).ColumnExpr("count(*)")
+}
+
+// discovery is registry.Query.Match as SQL.
+func discovery(c *session, q registry.Query, now time.Time) filter {
+	var f filter
 	if len(q.SkillTags) > 0 {
-		s = s.Where("a.id IN (SELECT t.agent_id FROM agent_terms AS t WHERE t.kind = 'tag' AND t.term IN (?))", bun.List(q.SkillTags))
+		f.terms = append(f.terms, term{"tag", q.SkillTags})
 	}
 	if q.SkillID != "" {
-		s = s.Where("a.id IN (SELECT t.agent_id FROM agent_terms AS t WHERE t.kind = 'skill' AND t.term = ?)", q.SkillID)
-	}
-	degraded, offline := at(now.Add(-registry.DegradedAfter)), at(now.Add(-registry.OfflineAfter)) // heartbeats up to then are too old
-	switch q.Status {
-	case registry.Online:
-		s = s.Where("a.status = 'online' AND (a.last_heartbeat IS NULL OR a.last_heartbeat > ?)", degraded)
-	case registry.Degraded:
-		s = s.Where("(a.last_heartbeat IS NULL OR a.last_heartbeat > ?) AND (a.status = 'degraded' OR a.status = 'online' AND a.last_heartbeat <= ?)", offline, degraded)
-	case registry.Offline:
-		s = s.Where("(a.status = 'offline' OR a.last_heartbeat <= ?)", offline)
+		f.terms = append(f.terms, term{"skill", []string{q.SkillID}})
 	}
 	words := q.Words()
-	for _, w := range words {
-		s = s.Where("(" + has("name", w) + " OR " + has("skills", w) + " OR " + has("description", w) + ")")
+	f.alone = q.Category == "" && q.MinTrust == nil && q.MaxPrice == nil && q.Status == "" && len(words) == 0
+	f.where = func(s *bun.SelectQuery) *bun.SelectQuery {
+		s = s.Where("a.deleted_at IS NULL")
+		if q.Category != "" {
+			s = s.Where("a.effective_category = ?", q.Category)
+		}
+		if q.MinTrust != nil {
+			s = s.Where("a.trust_score >= ?", *q.MinTrust)
+		}
+		if q.MaxPrice != nil {
+			s = s.Where("a.price <= ?", int64(*q.MaxPrice))
+		}
+		if narrow := c.store.cfg.Dialect.Text; narrow != nil && len(words) > 0 {
+			if where, args := narrow(words); where != "" {
+				s = s.Where(where, args...)
+			}
+		}
+		for _, w := range words {
+			s = s.Where("(" + has("name", w) + " OR " + has("skills", w) + " OR " + has("description", w) + ")")
+		}
+		return status(s, q.Status, now)
 	}
-	return s
+	return f
+}
+
+// status is registry.Agent.StatusAt as SQL.
+func status(s *bun.SelectQuery, want registry.Status, now time.Time) *bun.SelectQuery {
+	degraded, offline := at(now.Add(-registry.DegradedAfter)), at(now.Add(-registry.OfflineAfter)) // heartbeats up to then are too old
+	switch want {
+	case registry.Online:
+		return s.Where("a.status = 'online' AND (a.last_heartbeat IS NULL OR a.last_heartbeat > ?)", degraded)
+	case registry.Degraded:
+		return s.Where("(a.last_heartbeat IS NULL OR a.last_heartbeat > ?) AND (a.status = 'degraded' OR a.status = 'online' AND a.last_heartbeat <= ?)", offline, degraded)
+	case registry.Offline:
+		return s.Where("(a.status = 'offline' OR a.last_heartbeat <= ?)", offline)
+	default:
+		return s
+	}
 }
 
 // has is true where a word begins with w. A word has letters and digits only, so nothing in it means anything to LIKE
@@ -185,56 +263,45 @@ func has(field, w string) string { return "a.search_" + field + " LIKE '% " + w 
 
 // relevance is registry.SearchText.Relevance as SQL.
 func relevance(words []string) string {
-	var terms []string
+	var sum []string
 	for _, w := range words {
 		for _, f := range []struct {
 			field  string
-			weight string
-		}{{"name", "4"}, {"skills", "2"}, {"description", "1"}} {
-			terms = append(terms, "CASE WHEN "+has(f.field, w)+" THEN "+f.weight+" ELSE 0 END")
+			weight int
+		}{{"name", registry.WeightName}, {"skills", registry.WeightSkill}, {"description", registry.WeightDescription}} {
+			sum = append(sum, fmt.Sprintf("CASE WHEN %s THEN %d ELSE 0 END", has(f.field, w), f.weight))
 		}
 	}
-	return "(" + strings.Join(terms, " + ") + ")"
+	return "(" + strings.Join(sum, " + ") + ")"
 }
 
-// list reads a stretch of agents and how many there are, in one statement: the ids of the stretch and the number come
-// from an index, and only the rows of the stretch are read.
-func (v *agents) list(ctx context.Context, page ports.Page, order []string, where func(*bun.SelectQuery) *bun.SelectQuery) ([]registry.Agent, int, error) {
-	var rows []struct {
-		agentRow `bun:",extend"`
-		Total    int `bun:"total"`
-	}
-	total := 0
-	err := v.do(ctx, func(ctx context.Context, c *session) error {
-		rows, total = nil, 0
-		from := func() *bun.SelectQuery { return where(c.bun.NewSelect().TableExpr("agents AS a")) }
-		count := from().ColumnExpr("count(*)")
-		ids := from().ColumnExpr("a.id")
-		q := c.bun.NewSelect().TableExpr("agents AS a").ColumnExpr(agentColumns).ColumnExpr("(?) AS total", count)
+// list reads how many agents there are, and a stretch of them: their ids come from an index, and only the rows of the
+// stretch are read.
+func (v *agents) list(ctx context.Context, page ports.Page, by func(*session) filter, order ...string) (out []registry.Agent, total int, err error) {
+	err = v.do(ctx, func(ctx context.Context, c *session) error {
+		out, total = nil, 0
+		f := by(c)
+		if err := f.count(c).Scan(ctx, &total); err != nil {
+			return c.store.wrap(err, "count agents")
+		}
+		if total <= page.Offset {
+			return nil
+		}
+		ids := f.from(c, total).ColumnExpr("a.id").Limit(int64(page.Limit)).Offset(int64(page.Offset))
+		q := c.bun.NewSelect().TableExpr("agents AS a").ColumnExpr(agentColumns)
 		for _, o := range order {
 			ids, q = ids.OrderExpr(o), q.OrderExpr(o)
 		}
-		q = q.Where("a.id IN (SELECT page.id FROM (?) AS page)", ids.Limit(int64(page.Limit)).Offset(int64(page.Offset)))
-		if err := q.Scan(ctx, &rows); err != nil {
+		var rows []agentRow
+		if err := q.Where("a.id IN (SELECT page.id FROM (?) AS page)", ids).Scan(ctx, &rows); err != nil {
 			return c.store.wrap(err, "list agents")
 		}
-		if len(rows) > 0 {
-			total = rows[0].Total
-			return nil
-		}
-		if page.Offset == 0 {
-			return nil
-		}
-		return c.store.wrap(count.Scan(ctx, &total), "count agents") // beyond the end
+		var err error
+		out, err = convert(rows, agentRow.domain)
+		return err
 	})
 	if err != nil {
 		return nil, 0, err
-	}
-	out := make([]registry.Agent, len(rows))
-	for i, r := range rows {
-		if out[i], err = r.domain(); err != nil {
-			return nil, 0, err
-		}
 	}
 	return out, total, nil
 }

@@ -338,7 +338,7 @@ func (w *writer) single(r *request) {
 			r.answer(err)
 			return
 		}
-		err, again := w.attempt(r)
+		again, err := w.attempt(r)
 		if !again || try == maxRetries {
 			r.answer(err)
 			return
@@ -351,25 +351,25 @@ func (w *writer) single(r *request) {
 	}
 }
 
-func (w *writer) attempt(r *request) (err error, again bool) {
+func (w *writer) attempt(r *request) (again bool, err error) {
 	if err := w.begin(); err != nil {
-		return err, w.store.retryable(err)
+		return w.store.retryable(err), err
 	}
 	w.open, w.ran = true, append(w.ran, r) // in case it ends the goroutine
 	w.let(r)
 	w.open, w.ran = false, w.ran[:0]
 	if r.out.err != nil {
 		w.rollback()
-		return r.out.err, r.out.again
+		return r.out.again, r.out.err
 	}
 	if err := w.commit(); err != nil {
 		w.rollback()
 		if w.store.broken(err) {
-			return unknownOutcome(err), false
+			return false, unknownOutcome(err)
 		}
-		return fmt.Errorf("commit: %w", err), w.store.retryable(err)
+		return w.store.retryable(err), fmt.Errorf("commit: %w", err)
 	}
-	return nil, false
+	return false, nil
 }
 
 // let runs the unit's function and notes how it ended, whichever way that was.

@@ -33,9 +33,9 @@ var (
 		ON CONFLICT (user_id) DO UPDATE SET available = a.available + excluded.available, held = a.held + excluded.held, granted = a.granted + excluded.granted,
 		purchased = a.purchased + excluded.purchased, earned = a.earned + excluded.earned, spent = a.spent + excluded.spent, reversed = a.reversed + excluded.reversed
 		RETURNING available`)
-	qInsertEntries = hotMulti(`INSERT INTO ledger_entries (id, transfer_id, account, user_id, type, amount, balance_after, reference, description, at)`, 10, ``)
+	qInsertEntries = hotMulti(`INSERT INTO ledger_entries (id, transfer_id, account, type, amount, balance_after, at)`, 7, ``)
 	qUsage         = hot(`SELECT at / 86400000000 AS day, type, CAST(SUM(amount) AS BIGINT) FROM ledger_entries
-		WHERE type IN ('task_debit', 'task_credit') AND account = ? AND at >= ? GROUP BY at / 86400000000, type ORDER BY 1`)
+		WHERE account = ? AND at >= ? AND type IN ('task_debit', 'task_credit') GROUP BY at / 86400000000, type ORDER BY 1`)
 	qAccountTotal = hot(`SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM ledger_entries WHERE account = ?`)
 	qImbalance    = hot(`SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM ledger_entries`)
 )
@@ -71,7 +71,7 @@ func (v *books) Transactions(ctx context.Context, userID string, typ ledger.Entr
 		}
 		count := c.bun.NewSelect().TableExpr("ledger_entries").ColumnExpr("count(*)").Where(where, args...)
 		ids := c.bun.NewSelect().TableExpr("ledger_entries").ColumnExpr("seq").Where(where, args...).OrderExpr("seq DESC").Limit(int64(page.Limit)).Offset(int64(page.Offset))
-		err := c.bun.NewSelect().TableExpr("ledger_entries AS e").ColumnExpr(entryColumns).ColumnExpr("(?) AS total", count).
+		err := c.bun.NewSelect().TableExpr("ledger_entries AS e").Join("JOIN ledger_transfers AS x ON x.id = e.transfer_id").ColumnExpr(entryColumns).ColumnExpr("(?) AS total", count).
 			Where("e.seq IN (SELECT page.seq FROM (?) AS page)", ids).OrderExpr("e.seq DESC").Scan(ctx, &rows)
 		if err != nil {
 			return c.store.wrap(err, "list transactions")
@@ -95,7 +95,7 @@ func (v *books) Transactions(ctx context.Context, userID string, typ ledger.Entr
 	return out, total, nil
 }
 
-// Usage implements ports.LedgerReader. One statement.
+// Usage implements ports.LedgerReader. One statement, along all entries of the account in the index.
 func (v *books) Usage(ctx context.Context, userID, fromDay string) ([]ledger.Day, error) {
 	from, err := time.Parse(time.DateOnly, fromDay)
 	if err != nil {
@@ -163,9 +163,9 @@ func (v *books) Post(ctx context.Context, t ledger.Transfer) error {
 				return err
 			}
 		}
-		args := make([]any, 0, 10*len(t.Postings))
+		args := make([]any, 0, 7*len(t.Postings))
 		for _, e := range t.Entries(after) {
-			args = append(args, e.ID, e.TransferID, string(e.Account), e.UserID, string(e.Type), int64(e.Amount), int64(e.BalanceAfter), e.Reference, e.Description, int64(at(e.At)))
+			args = append(args, e.ID, e.TransferID, string(e.Account), string(e.Type), int64(e.Amount), int64(e.BalanceAfter), int64(at(e.At)))
 		}
 		_, err = c.execMulti(ctx, qInsertEntries, args)
 		return c.store.wrap(err, "insert entries")

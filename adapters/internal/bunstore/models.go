@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -186,6 +187,7 @@ type agentRow struct {
 	bun.BaseModel `bun:"table:agents,alias:a"`
 
 	ID            string          `bun:"id,pk"`
+	Version       int64           `bun:"version"`
 	OwnerUserID   string          `bun:"owner_user_id"`
 	Status        registry.Status `bun:"status"`
 	Category      string          `bun:"category"`
@@ -205,12 +207,12 @@ type agentRow struct {
 	Card          sql.NullString  `bun:"card"`
 }
 
-const agentColumns = `a.id, a.owner_user_id, a.status, a.category, a.price, a.trust_score, a.featured, a.last_heartbeat, a.created_at, a.updated_at,
+const agentColumns = `a.id, a.version, a.owner_user_id, a.status, a.category, a.price, a.trust_score, a.featured, a.last_heartbeat, a.created_at, a.updated_at,
 	a.deleted_at, a.name, a.endpoint, a.description, a.tags, a.metadata, a.skills, a.card`
 
 func (r *agentRow) dest() []any {
 	return []any{
-		&r.ID, &r.OwnerUserID, &r.Status, &r.Category, &r.Price, &r.TrustScore, &r.Featured, &r.LastHeartbeat, &r.CreatedAt, &r.UpdatedAt,
+		&r.ID, &r.Version, &r.OwnerUserID, &r.Status, &r.Category, &r.Price, &r.TrustScore, &r.Featured, &r.LastHeartbeat, &r.CreatedAt, &r.UpdatedAt,
 		&r.DeletedAt, &r.Name, &r.Endpoint, &r.Description, &r.Tags, &r.Metadata, &r.Skills, &r.Card,
 	}
 }
@@ -242,7 +244,7 @@ func agentRowOf(a registry.Agent) (agentRow, error) {
 		featured = 1
 	}
 	return agentRow{
-		ID: a.ID, OwnerUserID: a.OwnerUserID, Status: a.Status, Category: a.Category, Price: int64(a.Price), TrustScore: a.TrustScore, Featured: featured,
+		ID: a.ID, Version: rand.Int64(), OwnerUserID: a.OwnerUserID, Status: a.Status, Category: a.Category, Price: int64(a.Price), TrustScore: a.TrustScore, Featured: featured,
 		LastHeartbeat: maybeAt(a.LastHeartbeat), CreatedAt: at(a.CreatedAt), UpdatedAt: at(a.UpdatedAt), DeletedAt: maybeAt(a.DeletedAt),
 		Name: a.Name, Endpoint: a.Endpoint, Description: a.Description, Tags: tags, Metadata: raw(a.Metadata), Skills: skills, Card: raw(a.Card),
 	}, err
@@ -462,25 +464,23 @@ func eventOf(taskID string, seq int64, kind task.EventKind, status task.Status, 
 }
 
 type entryRow struct {
-	bun.BaseModel `bun:"table:ledger_entries,alias:e"`
-
 	ID           string           `bun:"id"`
 	TransferID   string           `bun:"transfer_id"`
 	Account      ledger.Account   `bun:"account"`
-	UserID       string           `bun:"user_id"`
 	Type         ledger.EntryType `bun:"type"`
 	Amount       int64            `bun:"amount"`
 	BalanceAfter int64            `bun:"balance_after"`
+	At           micros           `bun:"at"`
 	Reference    string           `bun:"reference"`
 	Description  string           `bun:"description"`
-	At           micros           `bun:"at"`
 }
 
-const entryColumns = `e.id, e.transfer_id, e.account, e.user_id, e.type, e.amount, e.balance_after, e.reference, e.description, e.at`
+const entryColumns = `e.id, e.transfer_id, e.account, e.type, e.amount, e.balance_after, e.at, x.reference, x.description`
 
 func (r entryRow) domain() ledger.Entry {
+	userID, _, _ := r.Account.User()
 	return ledger.Entry{
-		ID: r.ID, TransferID: r.TransferID, Account: r.Account, UserID: r.UserID, Type: r.Type, Amount: credits.Amount(r.Amount),
+		ID: r.ID, TransferID: r.TransferID, Account: r.Account, UserID: userID, Type: r.Type, Amount: credits.Amount(r.Amount),
 		BalanceAfter: credits.Amount(r.BalanceAfter), Reference: r.Reference, Description: r.Description, At: r.At.time(),
 	}
 }

@@ -66,6 +66,7 @@ type Store struct {
 	sql     []string // of each statement, in this dialect
 	reads   ports.Reads
 	readers *readers
+	agents  agentCache
 
 	queue   chan *request
 	writers sync.WaitGroup

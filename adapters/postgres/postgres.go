@@ -1,0 +1,153 @@
+// Package postgres keeps the engine's state in PostgreSQL (14 or newer), for any number of processes at once.
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+
+	"github.com/nexus-protocol/nexus/adapters/internal/bunstore"
+	"github.com/nexus-protocol/nexus/ports"
+)
+
+var _ ports.Store = (*Store)(nil)
+
+const (
+	defaultWriters = 4
+	defaultReaders = 8
+	connectTimeout = 3 * time.Second
+)
+
+// Option is a setting of Open.
+type Option func(*options)
+
+type options struct {
+	writers, readers int
+	commit           func(commit func() error) error
+}
+
+// WithWriters sets how many transactions run at the same time; the default is 4. Units of work that wait share one, so
+// more of them are not always faster.
+func WithWriters(n int) Option {
+	return func(o *options) { o.writers = max(n, 1) }
+}
+
+// WithReaders sets how many reads run at the same time; the default is 8.
+func WithReaders(n int) Option {
+	return func(o *options) { o.readers = max(n, 1) }
+}
+
+// Store is a ports.Store in PostgreSQL. Writers and readers have connections of their own, so it holds at most their sum.
+type Store struct {
+	*bunstore.Store
+	db *sql.DB
+}
+
+// Open opens a database whose schema is up to date; Migrate makes it so.
+func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
+	o := options{writers: defaultWriters, readers: defaultReaders}
+	for _, set := range opts {
+		set(&o)
+	}
+	db, err := open(url, o.writers+o.readers)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkSchema(ctx, db); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	handle := bun.NewDB(db, pgdialect.New())
+	return &Store{db: db, Store: bunstore.New(bunstore.Config{
+		Dialect: dialect(), Write: handle, Read: handle, Writers: o.writers, Readers: o.readers, Commit: o.commit,
+	})}, nil
+}
+
+// Close lets what runs end, and closes the connections.
+func (s *Store) Close() error { return errors.Join(s.Store.Close(), s.db.Close()) }
+
+// open parses the URL and connects at the first use. A statement is prepared by whoever runs it often, and sent with its
+// parameters otherwise.
+func open(url string, conns int) (*sql.DB, error) {
+	cfg, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, errors.New("the database URL is not one of PostgreSQL's, such as postgres://user:password@host:5432/name")
+	}
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = connectTimeout
+	}
+	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
+	if _, set := cfg.RuntimeParams["application_name"]; !set {
+		cfg.RuntimeParams["application_name"] = "nexus"
+	}
+	db := stdlib.OpenDB(*cfg)
+	db.SetMaxOpenConns(conns)
+	db.SetMaxIdleConns(conns)
+	return db, nil
+}
+
+// dialect is what is special about PostgreSQL. Transactions are READ COMMITTED: rows that are changed by what was read
+// from them are locked, the rest are relative updates.
+func dialect() bunstore.Dialect {
+	return bunstore.Dialect{
+		Name: "postgres", Begin: "BEGIN", Lock: " FOR UPDATE", LockUsers: "LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE",
+		Numbered: true, Prepare: true,
+		Duplicate: func(err error) bool { return code(err) == "23505" },
+		Retryable: func(err error) bool {
+			switch code(err) {
+			case "40001", "40P01", "55P03": // serialisation failure, deadlock, lock not available
+				return true
+			}
+			return false
+		},
+		Lost: lost,
+	}
+}
+
+// lost tells that the connection is of no more use: it broke, or the server goes away.
+func lost(err error) bool {
+	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) {
+		return true
+	}
+	var op *net.OpError
+	var connect *pgconn.ConnectError
+	if errors.As(err, &op) || errors.As(err, &connect) {
+		return true
+	}
+	c := code(err)
+	return strings.HasPrefix(c, "08") || c == "57P01" || c == "57P02" || c == "57P03" || err != nil && strings.Contains(err.Error(), "conn closed")
+}
+
+// code is PostgreSQL's error code, "" for an error of someone else's.
+func code(err error) string {
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
+}
+
+// unreachable says in one line why there is no database.
+func unreachable(err error) error {
+	var connect *pgconn.ConnectError
+	if errors.As(err, &connect) {
+		cause := err
+		for inner := errors.Unwrap(cause); inner != nil; inner = errors.Unwrap(cause) {
+			cause = inner
+		}
+		line, _, _ := strings.Cut(cause.Error(), "\n") // one for each address that was tried
+		return fmt.Errorf("the database at %s:%d cannot be used: %s", connect.Config.Host, connect.Config.Port, line)
+	}
+	return err
+}

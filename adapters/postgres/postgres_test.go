@@ -1,0 +1,118 @@
+package postgres_test
+
+import (
+	"database/sql"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/nexus-protocol/nexus/adapters/postgres"
+	"github.com/nexus-protocol/nexus/adapters/postgres/postgrestest"
+	"github.com/nexus-protocol/nexus/ports/portstest"
+)
+
+func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
+
+// fresh is a store in an empty database.
+func fresh(t testing.TB) (*postgres.Store, string) {
+	t.Helper()
+	url := postgrestest.URL(t)
+	require.NoError(t, postgres.Migrate(t.Context(), url))
+	s, err := postgres.Open(t.Context(), url)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	return s, url
+}
+
+func TestStore(t *testing.T) {
+	for _, c := range portstest.StoreChecks() {
+		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
+			s, _ := fresh(t)
+			require.NoError(t, c.Run(t.Context(), s, portstest.Traits{TimePrecision: time.Microsecond}))
+		})
+	}
+}
+
+func TestTenProcessesMigrateAtOnce(t *testing.T) {
+	t.Parallel()
+	url := postgrestest.URL(t)
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			if err := postgres.Migrate(t.Context(), url); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	list, err := postgres.MigrationStatus(t.Context(), url)
+	require.NoError(t, err)
+	for _, m := range list {
+		require.True(t, m.Applied, m.Name)
+	}
+}
+
+func TestUpDownUp(t *testing.T) {
+	t.Parallel()
+	url := postgrestest.URL(t)
+	for range 2 {
+		require.NoError(t, postgres.Migrate(t.Context(), url))
+		require.NoError(t, postgres.MigrateDown(t.Context(), url))
+	}
+	_, err := postgres.Open(t.Context(), url)
+	require.ErrorIs(t, err, postgres.ErrSchemaOlder)
+}
+
+func TestANewerSchemaIsRefused(t *testing.T) {
+	t.Parallel()
+	_, url := fresh(t)
+	db, err := sql.Open("pgx", url)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	_, err = db.Exec("INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, true)")
+	require.NoError(t, err)
+	require.ErrorIs(t, postgres.Migrate(t.Context(), url), postgres.ErrSchemaNewer)
+	_, err = postgres.Open(t.Context(), url)
+	require.ErrorIs(t, err, postgres.ErrSchemaNewer)
+}
+
+func TestTheLedgerIsAppendOnly(t *testing.T) {
+	t.Parallel()
+	_, url := fresh(t)
+	db, err := sql.Open("pgx", url)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	_, err = db.Exec(`INSERT INTO ledger_transfers (id, key, reference, description, at) VALUES ('t', 'k', '', '', 0);
+		INSERT INTO ledger_entries (id, transfer_id, account, type, amount, balance_after, at) VALUES ('e', 't', 'a', 'hold', 1, 0, 0)`)
+	require.NoError(t, err)
+	for _, q := range []string{
+		"UPDATE ledger_entries SET amount = 2", "DELETE FROM ledger_entries", "TRUNCATE ledger_entries",
+		"UPDATE ledger_transfers SET key = 'x'", "DELETE FROM ledger_transfers", "TRUNCATE ledger_transfers",
+	} {
+		_, err := db.Exec(q)
+		require.ErrorContains(t, err, "append-only", q)
+	}
+}
+
+func TestAWrongURLIsOneClearLine(t *testing.T) {
+	t.Parallel()
+	for url, want := range map[string]string{
+		"postgres://nobody:secret@127.0.0.1:1/none": "127.0.0.1:1",
+		"mysql://x":   "postgres://",
+		"postgres://": "",
+	} {
+		began := time.Now()
+		err := postgres.Migrate(t.Context(), url)
+		if want == "" { // the libpq defaults of the machine may lead somewhere
+			continue
+		}
+		require.ErrorContains(t, err, want)
+		require.NotContains(t, err.Error(), "secret")
+		require.NotContains(t, err.Error(), "\n")
+		require.Less(t, time.Since(began), 5*time.Second)
+	}
+}
