@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -39,7 +38,7 @@ func benchAgent(owner string) registry.Agent {
 	}
 }
 
-// market is a store with users who have money and agents of others.
+// bench is a store with users who have money and agents of others.
 type bench struct {
 	s      *sqlite.Store
 	users  []identity.User
@@ -179,15 +178,6 @@ func parallel(b *testing.B, goroutines int, do func(n int) error) {
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "op/s")
 	b.ReportMetric(float64((cpu()-before).Microseconds())/float64(b.N), "cpu-µs/op")
-}
-
-// cpu is what the process has used so far; unlike the clock it does not see what else the machine does.
-func cpu() time.Duration {
-	var u syscall.Rusage
-	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func BenchmarkStoreTaskCycle(b *testing.B) {

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -19,17 +18,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/nexus-protocol/nexus/adapters/httpapi/apitest"
-	"github.com/nexus-protocol/nexus/adapters/sqlite"
 	"github.com/nexus-protocol/nexus/domain/task"
 	"github.com/nexus-protocol/nexus/domain/trust"
 	"github.com/nexus-protocol/nexus/ports"
 )
 
 func TestAPIOfTheBinary(t *testing.T) {
-	t.Parallel()
-	s := newServer(t)
-	s.start()
-	apitest.Run(t, apitest.Target{BaseURL: s.url()})
+	everyDatabase(t, func(t *testing.T, s *server) {
+		s.start()
+		apitest.Run(t, apitest.Target{BaseURL: s.url()})
+	})
 }
 
 // agent is an A2A agent that survives the server. It answers after a while, says no to some, and counts what it is sent.
@@ -71,87 +69,85 @@ func agent(t testing.TB, delay func() time.Duration) (endpoint string, calls *sy
 // Two hundred tasks are under way while the server is killed five times, at moments that nobody chose. Every task ends
 // once and is settled once, and the books balance.
 func TestKilledFiveTimes(t *testing.T) {
-	t.Parallel()
-	const tasks, price = 200, 3.5
-	endpoint, calls := agent(t, func() time.Duration { return time.Duration(50+rand.IntN(1_200)) * time.Millisecond })
-	s := newServer(t)
-	s.start()
-	asker, owner := s.signUp("asker@example.com"), s.signUp("owner@example.com")
-	agentID := s.register(owner, endpoint, price)
+	everyDatabase(t, func(t *testing.T, s *server) {
+		const tasks, price = 200, 3.5
+		endpoint, calls := agent(t, func() time.Duration { return time.Duration(50+rand.IntN(1_200)) * time.Millisecond })
+		s.start()
+		asker, owner := s.signUp("asker@example.com"), s.signUp("owner@example.com")
+		agentID := s.register(owner, endpoint, price)
 
-	var ids []string
-	for i := range tasks {
-		var out taskJSON
-		status, err := asker.call("POST", "/api/v1/tasks", map[string]any{"assignedAgentId": agentID, "title": fmt.Sprint("Task ", i)}, &out)
-		require.NoError(t, err)
-		require.Equal(t, http.StatusAccepted, status)
-		ids = append(ids, out.ID)
-		if i%40 == 39 {
-			time.Sleep(time.Duration(rand.IntN(150)) * time.Millisecond)
-			s.kill()
-			s.start()
-		}
-	}
-	byStatus := map[string]int{}
-	for _, id := range ids {
-		var out taskJSON
-		require.Eventually(t, func() bool {
-			_, err := asker.call("GET", "/api/v1/tasks/"+id, nil, &out)
-			return err == nil && (out.Status == "completed" || out.Status == "failed")
-		}, 60*time.Second, 10*time.Millisecond, "task %s does not end", id)
-		byStatus[out.Status]++
-		if out.Status == "failed" {
-			require.Equal(t, task.ErrAgentFailed, out.Error.Code, out.Error.Message)
-		}
-	}
-	require.NotZero(t, byStatus["completed"])
-	require.NotZero(t, byStatus["failed"])
-	var spent, earned balanceJSON
-	_, err := asker.call("GET", "/api/v1/billing/balance", nil, &spent)
-	require.NoError(t, err)
-	_, err = owner.call("GET", "/api/v1/billing/balance", nil, &earned)
-	require.NoError(t, err)
-	paid := float64(byStatus["completed"]) * price
-	require.Equal(t, balanceJSON{Balance: 1000 - paid, Spent: paid}, spent)
-	require.InDelta(t, float64(byStatus["completed"])*3.32, earned.Earned, 0.001) // 3.50 less a fee of 0.18
-	require.NoError(t, s.stop())
-
-	store, err := sqlite.Open(t.Context(), filepath.Join(s.dir, "nexus.db"))
-	require.NoError(t, err)
-	defer func() { require.NoError(t, store.Close()) }()
-	sum, err := store.Read().Ledger.Imbalance(t.Context())
-	require.NoError(t, err)
-	require.Zero(t, sum, "the sum of all postings")
-	evidence := map[trust.EventType]int{}
-	for offset := 0; offset < tasks; offset += 100 {
-		events, total, err := store.Read().Trust.Events(t.Context(), agentID, ports.Page{Limit: 100, Offset: offset})
-		require.NoError(t, err)
-		require.Equal(t, tasks, total, "one piece of evidence a task")
-		for _, e := range events {
-			evidence[e.Type]++
-		}
-	}
-	require.Equal(t, map[trust.EventType]int{trust.TaskCompleted: byStatus["completed"], trust.TaskFailed: byStatus["failed"]}, evidence)
-	repeats := 0
-	for _, id := range ids {
-		log, err := store.Read().Tasks.Events(t.Context(), id, 0, 100)
-		require.NoError(t, err)
-		ends := 0
-		for i, e := range log {
-			require.EqualValues(t, i+1, e.Seq)
-			if e.Kind == task.EventComplete {
-				ends++
+		var ids []string
+		for i := range tasks {
+			var out taskJSON
+			status, err := asker.call("POST", "/api/v1/tasks", map[string]any{"assignedAgentId": agentID, "title": fmt.Sprint("Task ", i)}, &out)
+			require.NoError(t, err)
+			require.Equal(t, http.StatusAccepted, status)
+			ids = append(ids, out.ID)
+			if i%40 == 39 {
+				time.Sleep(time.Duration(rand.IntN(150)) * time.Millisecond)
+				s.kill()
+				s.start()
 			}
 		}
-		require.Equal(t, 1, ends, "ends of task %s", id)
-		n, called := calls.Load(id)
-		require.True(t, called)
-		repeats += int(n.(*atomic.Int32).Load()) - 1
-	}
-	left, err := store.Read().Jobs.Count(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, 1, left, "only the job that probes the agent is left")
-	t.Logf("%d completed, %d failed, %d calls were repeated with the same message id", byStatus["completed"], byStatus["failed"], repeats)
+		byStatus := map[string]int{}
+		for _, id := range ids {
+			var out taskJSON
+			require.Eventually(t, func() bool {
+				_, err := asker.call("GET", "/api/v1/tasks/"+id, nil, &out)
+				return err == nil && (out.Status == "completed" || out.Status == "failed")
+			}, 60*time.Second, 10*time.Millisecond, "task %s does not end", id)
+			byStatus[out.Status]++
+			if out.Status == "failed" {
+				require.Equal(t, task.ErrAgentFailed, out.Error.Code, out.Error.Message)
+			}
+		}
+		require.NotZero(t, byStatus["completed"])
+		require.NotZero(t, byStatus["failed"])
+		var spent, earned balanceJSON
+		_, err := asker.call("GET", "/api/v1/billing/balance", nil, &spent)
+		require.NoError(t, err)
+		_, err = owner.call("GET", "/api/v1/billing/balance", nil, &earned)
+		require.NoError(t, err)
+		paid := float64(byStatus["completed"]) * price
+		require.Equal(t, balanceJSON{Balance: 1000 - paid, Spent: paid}, spent)
+		require.InDelta(t, float64(byStatus["completed"])*3.32, earned.Earned, 0.001) // 3.50 less a fee of 0.18
+		require.NoError(t, s.stop())
+
+		store := s.look(t)
+		sum, err := store.Read().Ledger.Imbalance(t.Context())
+		require.NoError(t, err)
+		require.Zero(t, sum, "the sum of all postings")
+		evidence := map[trust.EventType]int{}
+		for offset := 0; offset < tasks; offset += 100 {
+			events, total, err := store.Read().Trust.Events(t.Context(), agentID, ports.Page{Limit: 100, Offset: offset})
+			require.NoError(t, err)
+			require.Equal(t, tasks, total, "one piece of evidence a task")
+			for _, e := range events {
+				evidence[e.Type]++
+			}
+		}
+		require.Equal(t, map[trust.EventType]int{trust.TaskCompleted: byStatus["completed"], trust.TaskFailed: byStatus["failed"]}, evidence)
+		repeats := 0
+		for _, id := range ids {
+			log, err := store.Read().Tasks.Events(t.Context(), id, 0, 100)
+			require.NoError(t, err)
+			ends := 0
+			for i, e := range log {
+				require.EqualValues(t, i+1, e.Seq)
+				if e.Kind == task.EventComplete {
+					ends++
+				}
+			}
+			require.Equal(t, 1, ends, "ends of task %s", id)
+			n, called := calls.Load(id)
+			require.True(t, called)
+			repeats += int(n.(*atomic.Int32).Load()) - 1
+		}
+		left, err := store.Read().Jobs.Count(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, 1, left, "only the job that probes the agent is left")
+		t.Logf("%d completed, %d failed, %d calls were repeated with the same message id", byStatus["completed"], byStatus["failed"], repeats)
+	})
 }
 
 // What was being done when the server was killed is taken up again at once.
@@ -187,24 +183,22 @@ func TestWorkIsTakenUpWithinTwoSecondsOfARestart(t *testing.T) {
 }
 
 func TestStopFinishesWhatRuns(t *testing.T) {
-	t.Parallel()
-	endpoint, calls := agent(t, func() time.Duration { return 700 * time.Millisecond })
-	s := newServer(t)
-	s.start()
-	c := s.signUp("a@example.com")
-	agentID := s.register(c, endpoint, 0)
-	var out taskJSON
-	_, err := c.call("POST", "/api/v1/tasks", map[string]any{"assignedAgentId": agentID, "title": "x"}, &out)
-	require.NoError(t, err)
-	require.Eventually(t, func() bool { _, ok := calls.Load(out.ID); return ok }, 5*time.Second, time.Millisecond)
-	require.NoError(t, s.stop(), "a stop that was asked for is no failure")
-	store, err := sqlite.Open(t.Context(), filepath.Join(s.dir, "nexus.db"))
-	require.NoError(t, err)
-	defer func() { require.NoError(t, store.Close()) }()
-	v, err := store.Read().Tasks.Get(t.Context(), out.ID)
-	require.NoError(t, err)
-	require.Contains(t, []task.Status{task.Completed, task.Failed}, v.Status)
-	require.Contains(t, s.log.String(), "stopped")
+	everyDatabase(t, func(t *testing.T, s *server) {
+		endpoint, calls := agent(t, func() time.Duration { return 700 * time.Millisecond })
+		s.start()
+		c := s.signUp("a@example.com")
+		agentID := s.register(c, endpoint, 0)
+		var out taskJSON
+		_, err := c.call("POST", "/api/v1/tasks", map[string]any{"assignedAgentId": agentID, "title": "x"}, &out)
+		require.NoError(t, err)
+		require.Eventually(t, func() bool { _, ok := calls.Load(out.ID); return ok }, 5*time.Second, time.Millisecond)
+		require.NoError(t, s.stop(), "a stop that was asked for is no failure")
+		store := s.look(t)
+		v, err := store.Read().Tasks.Get(t.Context(), out.ID)
+		require.NoError(t, err)
+		require.Contains(t, []task.Status{task.Completed, task.Failed}, v.Status)
+		require.Contains(t, s.log.String(), "stopped")
+	})
 }
 
 func TestOneServerOnOneDatabase(t *testing.T) {

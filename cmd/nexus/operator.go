@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/nexus-protocol/nexus/adapters/sqlite"
 	"github.com/nexus-protocol/nexus/app"
 	"github.com/nexus-protocol/nexus/domain/identity"
 )
@@ -20,11 +19,15 @@ type migrateCmd struct {
 type migrateStatusCmd struct{}
 
 func (migrateStatusCmd) Run(e *env) error {
-	path, err := e.databasePath()
+	db, err := e.database()
 	if err != nil {
 		return err
 	}
-	list, err := sqlite.MigrationStatus(e, path)
+	return db.print(e)
+}
+
+func (db database) print(e *env) error {
+	list, err := db.status(e)
 	if err != nil {
 		return err
 	}
@@ -41,32 +44,34 @@ func (migrateStatusCmd) Run(e *env) error {
 type migrateUpCmd struct{}
 
 func (migrateUpCmd) Run(e *env) error {
-	path, err := e.databasePath()
+	db, err := e.database()
 	if err != nil {
 		return err
 	}
-	if err := sqlite.Migrate(e, path); err != nil {
+	if err := db.migrate(e); err != nil {
 		return err
 	}
-	return migrateStatusCmd{}.Run(e)
+	return db.print(e)
 }
 
 type migrateDownCmd struct{}
 
 func (migrateDownCmd) Run(e *env) error {
-	path, err := e.databasePath()
+	db, err := e.database()
 	if err != nil {
 		return err
 	}
-	release, err := sqlite.LockProcess(path)
-	if err != nil {
-		return fmt.Errorf("stop the server first: %w", err)
+	if db.lock != nil {
+		release, err := db.lock()
+		if err != nil {
+			return fmt.Errorf("stop the server first: %w", err)
+		}
+		defer release()
 	}
-	defer release()
-	if err := sqlite.MigrateDown(e, path); err != nil {
+	if err := db.down(e); err != nil {
 		return err
 	}
-	return migrateStatusCmd{}.Run(e)
+	return db.print(e)
 }
 
 type userCreateCmd struct {

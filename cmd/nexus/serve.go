@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/nexus-protocol/nexus/adapters/httpapi"
-	"github.com/nexus-protocol/nexus/adapters/sqlite"
 )
 
 type serveCmd struct {
@@ -25,31 +24,32 @@ type serveCmd struct {
 	ShutdownGrace         time.Duration  `env:"NEXUS_SHUTDOWN_GRACE" default:"20s" help:"How long a stopping server waits for requests and calls under way."`
 	Demo                  bool           `env:"NEXUS_DEMO" help:"Start the example agents, register them, and print how to try it. Allows private endpoints."`
 
-	DatabaseURL string `env:"NEXUS_DATABASE_URL" hidden:""`
-	RedisURL    string `env:"NEXUS_REDIS_URL" hidden:""`
+	RedisURL string `env:"NEXUS_REDIS_URL" hidden:""`
 }
 
 // Run serves until the process is told to stop: it then takes no new requests, finishes those under way and the calls to
 // agents, for at most the grace, and closes the store.
 func (s *serveCmd) Run(e *env) (err error) {
-	if s.DatabaseURL != "" || s.RedisURL != "" {
-		return errors.New("NEXUS_DATABASE_URL and NEXUS_REDIS_URL are not supported by this version; unset them to run on SQLite")
+	if s.RedisURL != "" {
+		return errors.New("NEXUS_REDIS_URL is not supported by this version; unset it")
 	}
-	path, err := e.databasePath()
+	db, err := e.database()
 	if err != nil {
 		return err
 	}
-	release, err := sqlite.LockProcess(path)
-	if err != nil {
-		return fmt.Errorf("another server seems to use %s: %w", path, err)
+	if db.lock != nil {
+		release, err := db.lock()
+		if err != nil {
+			return fmt.Errorf("another server seems to use %s: %w", db.name, err)
+		}
+		defer release()
 	}
-	defer release()
-	store, err := e.openStore()
+	store, err := e.openStore(db)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	engine, err := e.newEngine(store, wiring{allowPrivate: s.AllowPrivateEndpoints || s.Demo, workers: s.Workers, sole: true})
+	engine, err := e.newEngine(store, wiring{allowPrivate: s.AllowPrivateEndpoints || s.Demo, workers: s.Workers, sole: db.lock != nil})
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func (s *serveCmd) Run(e *env) (err error) {
 			return nil
 		})
 	}
-	e.log.Info("listening", "address", base, "database", path, "pid", os.Getpid())
+	e.log.Info("listening", "address", base, "database", db.name, "pid", os.Getpid())
 	err = group.Wait()
 	e.log.Info("stopped")
 	return err

@@ -17,6 +17,11 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/nexus-protocol/nexus/adapters/postgres"
+	"github.com/nexus-protocol/nexus/adapters/postgres/postgrestest"
+	"github.com/nexus-protocol/nexus/adapters/sqlite"
+	"github.com/nexus-protocol/nexus/ports"
 )
 
 var build struct {
@@ -45,7 +50,7 @@ func binary(t testing.TB) string {
 }
 
 func TestMain(m *testing.M) {
-	code := m.Run()
+	code := postgrestest.Main(m)
 	if build.path != "" {
 		_ = os.RemoveAll(filepath.Dir(build.path))
 	}
@@ -57,6 +62,7 @@ type server struct {
 	t    testing.TB
 	addr string
 	dir  string
+	db   string // URL of a PostgreSQL database; "" for SQLite
 	args []string
 	cmd  *exec.Cmd
 	out  *syncBuffer
@@ -104,10 +110,40 @@ func newServer(t testing.TB, args ...string) *server {
 
 func tail(s string, n int) string { return s[max(0, len(s)-n):] }
 
+// everyDatabase runs a test on each kind of database.
+func everyDatabase(t *testing.T, test func(t *testing.T, s *server)) {
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		test(t, newServer(t))
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		s := newServer(t)
+		s.db = postgrestest.URL(t)
+		test(t, s)
+	})
+}
+
+// look opens the server's database beside it.
+func (s *server) look(t *testing.T) ports.Store {
+	t.Helper()
+	var out store
+	var err error
+	if s.db == "" {
+		out, err = sqlite.Open(t.Context(), filepath.Join(s.dir, "nexus.db"))
+	} else {
+		out, err = postgres.Open(t.Context(), s.db)
+	}
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, out.Close()) })
+	return out
+}
+
 func (s *server) url() string { return "http://" + s.addr }
 
 func (s *server) env() []string {
-	return append(os.Environ(), "NEXUS_ADDR="+s.addr, "NEXUS_DATA_DIR="+s.dir, "NEXUS_ALLOW_PRIVATE_ENDPOINTS=true", "NEXUS_RATE_LIMIT=off")
+	return append(os.Environ(), "NEXUS_ADDR="+s.addr, "NEXUS_DATA_DIR="+s.dir, "NEXUS_DATABASE_URL="+s.db,
+		"NEXUS_ALLOW_PRIVATE_ENDPOINTS=true", "NEXUS_RATE_LIMIT=off")
 }
 
 // start runs the server and waits until it is ready.

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -15,33 +17,90 @@ import (
 	"github.com/nexus-protocol/nexus/adapters/inprocess"
 	"github.com/nexus-protocol/nexus/adapters/jsonschemacheck"
 	"github.com/nexus-protocol/nexus/adapters/memory"
+	"github.com/nexus-protocol/nexus/adapters/postgres"
 	"github.com/nexus-protocol/nexus/adapters/sqlite"
 	"github.com/nexus-protocol/nexus/adapters/ssrfguard"
 	"github.com/nexus-protocol/nexus/app"
+	"github.com/nexus-protocol/nexus/ports"
 )
 
-// databasePath is the SQLite file; its folder is made if need be.
-func (e *env) databasePath() (string, error) {
-	if err := os.MkdirAll(e.cli.DataDir, 0o700); err != nil {
-		return "", fmt.Errorf("data directory: %w", err)
+// database is where the state is, by the configuration: PostgreSQL if there is a URL, else a SQLite file.
+type database struct {
+	name    string // for people; without secrets
+	migrate func(ctx context.Context) error
+	down    func(ctx context.Context) error
+	status  func(ctx context.Context) ([]migration, error)
+	open    func(ctx context.Context) (store, error)
+	// lock makes this process the only server on the database; nil where there may be many.
+	lock func() (release func(), err error)
+}
+
+type store interface {
+	ports.Store
+	Close() error
+}
+
+type migration struct {
+	Version   int64
+	Name      string
+	Applied   bool
+	AppliedAt time.Time
+}
+
+func (e *env) database() (database, error) {
+	if e.cli.DatabaseURL == "" {
+		return e.sqlite()
 	}
-	return filepath.Join(e.cli.DataDir, "nexus.db"), nil
+	u, err := url.Parse(e.cli.DatabaseURL)
+	if err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
+		return database{}, errors.New("NEXUS_DATABASE_URL must be postgres://user:password@host:5432/name; without it the state is in a SQLite file")
+	}
+	return database{
+		name:    u.Redacted(),
+		migrate: func(ctx context.Context) error { return postgres.Migrate(ctx, e.cli.DatabaseURL) },
+		down:    func(ctx context.Context) error { return postgres.MigrateDown(ctx, e.cli.DatabaseURL) },
+		status: func(ctx context.Context) (out []migration, err error) {
+			list, err := postgres.MigrationStatus(ctx, e.cli.DatabaseURL)
+			for _, m := range list {
+				out = append(out, migration(m))
+			}
+			return out, err
+		},
+		open: func(ctx context.Context) (store, error) { return postgres.Open(ctx, e.cli.DatabaseURL) },
+	}, nil
+}
+
+func (e *env) sqlite() (database, error) {
+	if err := os.MkdirAll(e.cli.DataDir, 0o700); err != nil {
+		return database{}, fmt.Errorf("data directory: %w", err)
+	}
+	path := filepath.Join(e.cli.DataDir, "nexus.db")
+	return database{
+		name:    path,
+		migrate: func(ctx context.Context) error { return sqlite.Migrate(ctx, path) },
+		down:    func(ctx context.Context) error { return sqlite.MigrateDown(ctx, path) },
+		status: func(ctx context.Context) (out []migration, err error) {
+			list, err := sqlite.MigrationStatus(ctx, path)
+			for _, m := range list {
+				out = append(out, migration(m))
+			}
+			return out, err
+		},
+		open: func(ctx context.Context) (store, error) { return sqlite.Open(ctx, path) },
+		lock: func() (func(), error) { return sqlite.LockProcess(path) },
+	}, nil
 }
 
 // openStore opens the database with its schema up to date.
-func (e *env) openStore() (*sqlite.Store, error) {
-	path, err := e.databasePath()
+func (e *env) openStore(db database) (store, error) {
+	if err := db.migrate(e); err != nil {
+		return nil, fmt.Errorf("migrate %s: %w", db.name, err)
+	}
+	s, err := db.open(e)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open %s: %w", db.name, err)
 	}
-	if err := sqlite.Migrate(e, path); err != nil {
-		return nil, fmt.Errorf("migrate %s: %w", path, err)
-	}
-	store, err := sqlite.Open(e, path)
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
-	}
-	return store, nil
+	return s, nil
 }
 
 // wiring is the choice of adapters that is not the store's.
@@ -51,7 +110,7 @@ type wiring struct {
 	sole         bool
 }
 
-func (e *env) newEngine(store *sqlite.Store, w wiring) (*app.Engine, error) {
+func (e *env) newEngine(store store, w wiring) (*app.Engine, error) {
 	guard := ssrfguard.New(w.allowPrivate)
 	return app.New(app.Config{
 		Store:  store,
@@ -71,7 +130,11 @@ func (e *env) newEngine(store *sqlite.Store, w wiring) (*app.Engine, error) {
 
 // withEngine runs an operator's command against the database. The server may be running at the same time.
 func (e *env) withEngine(do func(*app.Engine) error) (err error) {
-	store, err := e.openStore()
+	db, err := e.database()
+	if err != nil {
+		return err
+	}
+	store, err := e.openStore(db)
 	if err != nil {
 		return err
 	}
