@@ -55,6 +55,11 @@ func New(engine *app.Engine, opt Options) http.Handler {
 	return newServer(engine, opt, (*server).mountAll)
 }
 
+// NewHealth makes a handler of the health routes alone, for a process that only works.
+func NewHealth(engine *app.Engine, opt Options) http.Handler {
+	return newServer(engine, opt, (*server).mountHealth)
+}
+
 func newServer(engine *app.Engine, opt Options, mount func(*server)) *server {
 	s := &server{engine: engine, opt: opt, log: opt.Logger, mux: http.NewServeMux(), origin: http.NewCrossOriginProtection()}
 	if s.log == nil {

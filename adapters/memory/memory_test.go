@@ -31,7 +31,7 @@ func TestLimiter(t *testing.T) {
 		defer mu.Unlock()
 		return now
 	}
-	require.NoError(t, portstest.RateLimiter(t.Context(), memory.NewLimiter(clock), func(d time.Duration) {
+	require.NoError(t, portstest.RateLimiter(t.Context(), memory.NewLimiter(clock), time.Minute, func(d time.Duration) {
 		mu.Lock()
 		defer mu.Unlock()
 		now = now.Add(d)

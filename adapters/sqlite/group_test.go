@@ -323,3 +323,64 @@ func TestManyAtOnce(t *testing.T) {
 	}))
 	require.Less(t, n.Load(), int32(640), "they shared commits")
 }
+
+// TestUnitsRunInAnyMixture fails, panics, ends and gives up at random, with commits that fail, and looks at what is left.
+func TestUnitsRunInAnyMixture(t *testing.T) {
+	var n atomic.Int32
+	s, _ := fresh(t, sqlite.WithCommit(func(commit func() error) error {
+		if n.Add(1)%7 == 0 {
+			return errors.New("the disk is full")
+		}
+		return commit()
+	}))
+	var told sync.Map
+	var all sync.WaitGroup
+	for w := range 24 {
+		all.Go(func() {
+			for i := range 25 {
+				id := w*100 + i
+				done := make(chan struct{})
+				go func() { // which the unit may end
+					defer close(done)
+					defer func() { _ = recover() }()
+					ctx, cancel := context.WithCancel(context.Background())
+					defer cancel()
+					err := s.Update(ctx, func(ctx context.Context, tx ports.Tx) error {
+						if id%11 == 1 {
+							return errOops
+						}
+						if err := tx.Users.Insert(ctx, userOf(id)); err != nil {
+							return err
+						}
+						switch id % 11 {
+						case 2:
+							return errOops
+						case 3:
+							panic("oops")
+						case 4:
+							cancel()
+						case 5:
+							if i%5 == 0 {
+								runtime.Goexit()
+							}
+						case 6:
+							return tx.Users.Insert(ctx, identity.User{ID: "other", Email: userOf(id).Email, Role: identity.RoleUser})
+						}
+						return nil
+					})
+					if err == nil {
+						told.Store(id, true)
+					}
+				}()
+				<-done
+			}
+		})
+	}
+	all.Wait()
+	for w := range 24 {
+		for i := range 25 {
+			_, ok := told.Load(w*100 + i)
+			require.Equal(t, ok, saved(t, s, w*100+i), "user %d", w*100+i)
+		}
+	}
+}

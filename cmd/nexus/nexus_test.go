@@ -15,9 +15,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/nexus-protocol/nexus/adapters/httpapi/apitest"
+	"github.com/nexus-protocol/nexus/adapters/postgres/postgrestest"
+	"github.com/nexus-protocol/nexus/adapters/redistest"
 	"github.com/nexus-protocol/nexus/domain/task"
 	"github.com/nexus-protocol/nexus/domain/trust"
 	"github.com/nexus-protocol/nexus/ports"
@@ -148,6 +151,120 @@ func TestKilledFiveTimes(t *testing.T) {
 		require.Equal(t, 1, left, "only the job that probes the agent is left")
 		t.Logf("%d completed, %d failed, %d calls were repeated with the same message id", byStatus["completed"], byStatus["failed"], repeats)
 	})
+}
+
+// Two processes serve and two work, on one database. Any of them is killed at any moment, and Redis is emptied.
+func TestACluster(t *testing.T) {
+	t.Parallel()
+	const tasks, price = 200, 2.0
+	endpoint, _ := agent(t, func() time.Duration { return time.Duration(20+rand.IntN(400)) * time.Millisecond })
+	one := newServer(t)
+	one.db, one.rds, one.role = postgrestest.URL(t), redistest.URL(t), "api"
+	all := []*server{one, one.beside("api"), one.beside("worker"), one.beside("worker")}
+	var started sync.WaitGroup
+	for _, s := range all { // all migrate at once
+		started.Go(s.start)
+	}
+	started.Wait()
+	asker, owner := one.signUp("asker@example.com"), one.signUp("owner@example.com")
+	agentID := one.register(owner, endpoint, price)
+	opt, err := redis.ParseURL(one.rds)
+	require.NoError(t, err)
+	rc := redis.NewClient(opt)
+	defer func() { require.NoError(t, rc.Close()) }()
+	var ids []string
+	for i := range tasks {
+		api := all[i%2]
+		c := &client{base: api.url(), cookie: asker.cookie}
+		var out taskJSON
+		_, err := c.call("POST", "/api/v1/tasks", map[string]any{"assignedAgentId": agentID, "title": fmt.Sprint("Task ", i)}, &out)
+		require.NoError(t, err)
+		ids = append(ids, out.ID)
+		switch i % 50 {
+		case 20:
+			require.NoError(t, rc.FlushDB(t.Context()).Err())
+		case 49:
+			victim := all[rand.IntN(len(all))]
+			victim.kill()
+			victim.start()
+		}
+	}
+	completed := 0
+	for i, id := range ids {
+		c := &client{base: all[(i+1)%2].url(), cookie: asker.cookie} // by the one that did not take it on
+		var out taskJSON
+		require.Eventually(t, func() bool {
+			_, err := c.call("GET", "/api/v1/tasks/"+id, nil, &out)
+			return err == nil && (out.Status == "completed" || out.Status == "failed")
+		}, 60*time.Second, 10*time.Millisecond, "task %s does not end", id)
+		if out.Status == "completed" {
+			completed++
+		}
+	}
+	var spent balanceJSON
+	_, err = asker.call("GET", "/api/v1/billing/balance", nil, &spent)
+	require.NoError(t, err)
+	require.Equal(t, balanceJSON{Balance: 1000 - float64(completed)*price, Spent: float64(completed) * price}, spent)
+	store := one.look(t)
+	sum, err := store.Read().Ledger.Imbalance(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, sum)
+	_, total, err := store.Read().Trust.Events(t.Context(), agentID, ports.Page{Limit: 1})
+	require.NoError(t, err)
+	require.Equal(t, tasks, total, "one piece of evidence a task")
+	for _, s := range all {
+		require.NoError(t, s.stop())
+	}
+}
+
+// Redis goes away and comes back. Meanwhile the server says that it is not ready, tasks are taken on and wait; then they are done.
+func TestRedisGoesAndComesBack(t *testing.T) {
+	t.Parallel()
+	base, stop, err := redistest.Start()
+	require.NoError(t, err)
+	s := newServer(t)
+	s.db, s.rds = postgrestest.URL(t), base+"/0"
+	s.start()
+	endpoint, _ := agent(t, func() time.Duration { return 0 })
+	c := s.signUp("a@example.com")
+	agentID := s.register(c, endpoint, 0)
+	stop()
+	status, _ := c.call("GET", "/readyz", nil, nil)
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	var out taskJSON
+	_, err = c.call("POST", "/api/v1/tasks", map[string]any{"assignedAgentId": agentID, "title": "x"}, &out)
+	require.NoError(t, err)
+	_, port, _ := strings.Cut(strings.TrimPrefix(base, "redis://"), ":")
+	stop, err = redistest.StartAt(port)
+	require.NoError(t, err)
+	t.Cleanup(stop)
+	require.Eventually(t, func() bool {
+		_, err := c.call("GET", "/api/v1/tasks/"+out.ID, nil, &out)
+		return err == nil && out.Status != "assigned" && out.Status != "running"
+	}, 30*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { status, _ := c.call("GET", "/readyz", nil, nil); return status == http.StatusOK }, 10*time.Second, 20*time.Millisecond)
+}
+
+func TestAWrongConfigurationIsOneLineAndAnEnd(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ db, rds, want string }{
+		"nobody there":       {"postgres://nexus:secret@127.0.0.1:1/x", "", "127.0.0.1:1"},
+		"no PostgreSQL":      {"mysql://x", "", "NEXUS_DATABASE_URL must be"},
+		"Redis without it":   {"", "redis://127.0.0.1:1", "NEXUS_DATABASE_URL"},
+		"no Redis":           {"postgres://nexus@127.0.0.1:1/x", "http://x", "NEXUS_REDIS_URL must be"},
+		"a host that is not": {"postgres://nexus@no-such-host.invalid/x", "", "no-such-host.invalid"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			began := time.Now()
+			_, err := (&server{t: t, addr: freeAddr(t), dir: t.TempDir(), db: c.db, rds: c.rds}).run("", "serve")
+			require.ErrorContains(t, err, c.want)
+			require.ErrorContains(t, err, "exit status 1")
+			require.NotContains(t, err.Error(), "secret")
+			require.Equal(t, 1, strings.Count(strings.TrimSpace(err.Error()), "\n")+1, err.Error())
+			require.Less(t, time.Since(began), 5*time.Second)
+		})
+	}
 }
 
 // What was being done when the server was killed is taken up again at once.
@@ -317,7 +434,7 @@ func TestHelpNamesEveryVariable(t *testing.T) {
 	require.NoError(t, err)
 	for _, name := range []string{
 		"NEXUS_ADDR", "NEXUS_PUBLIC_URL", "NEXUS_DATA_DIR", "NEXUS_ALLOW_PRIVATE_ENDPOINTS", "NEXUS_LOG_LEVEL", "NEXUS_LOG_FORMAT", "NEXUS_RATE_LIMIT",
-		"NEXUS_TRUSTED_PROXIES", "NEXUS_WORKERS", "NEXUS_SHUTDOWN_GRACE", "NEXUS_DEMO",
+		"NEXUS_TRUSTED_PROXIES", "NEXUS_DATABASE_URL", "NEXUS_REDIS_URL", "NEXUS_ROLE", "NEXUS_WORKERS", "NEXUS_SHUTDOWN_GRACE", "NEXUS_DEMO",
 	} {
 		require.Contains(t, out, name)
 	}

@@ -24,18 +24,29 @@ type serveCmd struct {
 	ShutdownGrace         time.Duration  `env:"NEXUS_SHUTDOWN_GRACE" default:"20s" help:"How long a stopping server waits for requests and calls under way."`
 	Demo                  bool           `env:"NEXUS_DEMO" help:"Start the example agents, register them, and print how to try it. Allows private endpoints."`
 
-	RedisURL string `env:"NEXUS_REDIS_URL" hidden:""`
+	RedisURL         string `env:"NEXUS_REDIS_URL" placeholder:"URL" help:"redis://host:6379/0 to hand round jobs by asynq and to count requests for all processes together. Needs NEXUS_DATABASE_URL."`
+	Role             string `env:"NEXUS_ROLE" default:"all" enum:"all,api,worker" help:"all, api (serves requests, runs no jobs) or worker (runs jobs, serves health only)."`
+	RateLimitOnError string `env:"NEXUS_RATE_LIMIT_ON_ERROR" default:"allow" enum:"allow,refuse" help:"What happens to requests that cannot be counted because Redis is away."`
 }
 
 // Run serves until the process is told to stop: it then takes no new requests, finishes those under way and the calls to
 // agents, for at most the grace, and closes the store.
 func (s *serveCmd) Run(e *env) (err error) {
-	if s.RedisURL != "" {
-		return errors.New("NEXUS_REDIS_URL is not supported by this version; unset it")
-	}
 	db, err := e.database()
 	if err != nil {
 		return err
+	}
+	if db.lock != nil && (s.RedisURL != "" || s.Role != "all") {
+		return errors.New("NEXUS_REDIS_URL and NEXUS_ROLE are for several processes, which need PostgreSQL: set NEXUS_DATABASE_URL")
+	}
+	redisClient, err := e.openRedis(s.RedisURL)
+	if err != nil {
+		return err
+	}
+	ready := map[string]func(context.Context) error{}
+	if redisClient != nil {
+		defer func() { err = errors.Join(err, redisClient.Close()) }()
+		ready["redis"] = func(ctx context.Context) error { return redisClient.Ping(ctx).Err() }
 	}
 	if db.lock != nil {
 		release, err := db.lock()
@@ -49,7 +60,13 @@ func (s *serveCmd) Run(e *env) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	engine, err := e.newEngine(store, wiring{allowPrivate: s.AllowPrivateEndpoints || s.Demo, workers: s.Workers, sole: db.lock != nil})
+	w := wiring{
+		allowPrivate: s.AllowPrivateEndpoints || s.Demo, workers: s.Workers, sole: db.lock != nil,
+		redis: redisClient, limitClosed: s.RateLimitOnError == "refuse",
+	}
+	jobs := e.openQueue(store, w)
+	defer func() { err = errors.Join(err, jobs.Close()) }()
+	engine, err := e.newEngine(store, jobs, w)
 	if err != nil {
 		return err
 	}
@@ -63,13 +80,19 @@ func (s *serveCmd) Run(e *env) (err error) {
 	}
 	handler := httpapi.New(engine, httpapi.Options{
 		Logger: e.log, PublicURL: s.PublicURL, Version: version, TrustedProxies: s.TrustedProxies, RateLimit: s.RateLimit == "on",
+		ReadyChecks: ready,
 	})
+	if s.Role == "worker" {
+		handler = httpapi.NewHealth(engine, httpapi.Options{Logger: e.log, Version: version, ReadyChecks: ready})
+	}
 
 	// The worker stops after the server, so that a request that is being answered still finds it.
 	work, stopWork := context.WithCancel(context.WithoutCancel(e))
 	defer stopWork()
 	var group errgroup.Group
-	group.Go(func() error { return engine.Worker.Run(work, s.ShutdownGrace) })
+	if s.Role != "api" {
+		group.Go(func() error { return engine.Worker.Run(work, s.ShutdownGrace) })
+	}
 	group.Go(func() error {
 		defer stopWork()
 		return httpapi.Serve(e, listener, handler, s.ShutdownGrace)
@@ -82,7 +105,7 @@ func (s *serveCmd) Run(e *env) (err error) {
 			return nil
 		})
 	}
-	e.log.Info("listening", "address", base, "database", db.name, "pid", os.Getpid())
+	e.log.Info("listening", "address", base, "database", db.name, "role", s.Role, "pid", os.Getpid())
 	err = group.Wait()
 	e.log.Info("stopped")
 	return err

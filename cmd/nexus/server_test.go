@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/nexus-protocol/nexus/adapters/postgres"
 	"github.com/nexus-protocol/nexus/adapters/postgres/postgrestest"
+	"github.com/nexus-protocol/nexus/adapters/redistest"
 	"github.com/nexus-protocol/nexus/adapters/sqlite"
 	"github.com/nexus-protocol/nexus/ports"
 )
@@ -51,6 +53,7 @@ func binary(t testing.TB) string {
 
 func TestMain(m *testing.M) {
 	code := postgrestest.Main(m)
+	redistest.Stop()
 	if build.path != "" {
 		_ = os.RemoveAll(filepath.Dir(build.path))
 	}
@@ -63,6 +66,8 @@ type server struct {
 	addr string
 	dir  string
 	db   string // URL of a PostgreSQL database; "" for SQLite
+	rds  string // URL of a Redis database; "" without
+	role string // "" for all
 	args []string
 	cmd  *exec.Cmd
 	out  *syncBuffer
@@ -122,6 +127,20 @@ func everyDatabase(t *testing.T, test func(t *testing.T, s *server)) {
 		s.db = postgrestest.URL(t)
 		test(t, s)
 	})
+	t.Run("postgres and redis", func(t *testing.T) {
+		t.Parallel()
+		s := newServer(t)
+		s.db, s.rds = postgrestest.URL(t), redistest.URL(t)
+		test(t, s)
+	})
+}
+
+// beside makes another process on the same databases.
+func (s *server) beside(role string) *server {
+	s.t.Helper()
+	other := newServer(s.t)
+	other.db, other.rds, other.role = s.db, s.rds, role
+	return other
 }
 
 // look opens the server's database beside it.
@@ -142,8 +161,8 @@ func (s *server) look(t *testing.T) ports.Store {
 func (s *server) url() string { return "http://" + s.addr }
 
 func (s *server) env() []string {
-	return append(os.Environ(), "NEXUS_ADDR="+s.addr, "NEXUS_DATA_DIR="+s.dir, "NEXUS_DATABASE_URL="+s.db,
-		"NEXUS_ALLOW_PRIVATE_ENDPOINTS=true", "NEXUS_RATE_LIMIT=off")
+	return append(os.Environ(), "NEXUS_ADDR="+s.addr, "NEXUS_DATA_DIR="+s.dir, "NEXUS_DATABASE_URL="+s.db, "NEXUS_REDIS_URL="+s.rds,
+		"NEXUS_ROLE="+cmp.Or(s.role, "all"), "NEXUS_ALLOW_PRIVATE_ENDPOINTS=true", "NEXUS_RATE_LIMIT=off")
 }
 
 // start runs the server and waits until it is ready.

@@ -5,19 +5,23 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/nexus-protocol/nexus/adapters/a2aclient"
 	"github.com/nexus-protocol/nexus/adapters/argon2hasher"
+	"github.com/nexus-protocol/nexus/adapters/asynqqueue"
 	"github.com/nexus-protocol/nexus/adapters/inprocess"
 	"github.com/nexus-protocol/nexus/adapters/jsonschemacheck"
 	"github.com/nexus-protocol/nexus/adapters/memory"
 	"github.com/nexus-protocol/nexus/adapters/postgres"
+	"github.com/nexus-protocol/nexus/adapters/redislimit"
 	"github.com/nexus-protocol/nexus/adapters/sqlite"
 	"github.com/nexus-protocol/nexus/adapters/ssrfguard"
 	"github.com/nexus-protocol/nexus/app"
@@ -108,18 +112,66 @@ type wiring struct {
 	allowPrivate bool
 	workers      int
 	sole         bool
+	redis        redis.UniversalClient // nil: everything in this process
+	limitClosed  bool
 }
 
-func (e *env) newEngine(store store, w wiring) (*app.Engine, error) {
+// queue is the way that jobs are run.
+type queue interface {
+	ports.Queue
+	Close() error
+}
+
+type inProcess struct{ *inprocess.Queue }
+
+func (inProcess) Close() error { return nil }
+
+// openQueue is asynq where there is Redis, else a queue in this process.
+func (e *env) openQueue(store store, w wiring) queue {
+	if w.redis != nil {
+		return asynqqueue.New(store, w.redis, time.Now, asynqqueue.Options{Workers: w.workers, Logger: e.log})
+	}
+	return inProcess{inprocess.New(store, time.Now, inprocess.Options{Workers: w.workers, Logger: e.log})}
+}
+
+func (e *env) openLimiter(w wiring) ports.RateLimiter {
+	if w.redis != nil {
+		return redislimit.New(w.redis, redislimit.Options{Closed: w.limitClosed, Logger: e.log})
+	}
+	return memory.NewLimiter(time.Now)
+}
+
+// openRedis makes the client of the URL; nil without one. It connects when it is used, so Redis need not be there yet.
+func (e *env) openRedis(redisURL string) (redis.UniversalClient, error) {
+	if redisURL == "" {
+		return nil, nil
+	}
+	opt, err := redis.ParseURL(redisURL)
+	if err != nil {
+		return nil, errors.New("NEXUS_REDIS_URL must be redis://user:password@host:6379/0; without it jobs and limits are in this process")
+	}
+	opt.PoolSize = 64
+	redis.SetLogger(quiet{e.log})
+	return redis.NewClient(opt), nil
+}
+
+// quiet logs what the Redis client says about each connection at the debug level; that Redis is away is said elsewhere.
+type quiet struct{ log *slog.Logger }
+
+func (q quiet) Printf(ctx context.Context, format string, v ...any) {
+	q.log.DebugContext(ctx, "redis: "+fmt.Sprintf(format, v...))
+}
+
+func (e *env) newEngine(store store, q ports.Queue, w wiring) (*app.Engine, error) {
 	guard := ssrfguard.New(w.allowPrivate)
 	return app.New(app.Config{
 		Store:  store,
-		Queue:  inprocess.New(store, time.Now, inprocess.Options{Workers: w.workers, Logger: e.log}),
+		Queue:  q,
 		Agents: a2aclient.New(guard.Transport(), ssrfguard.ErrProhibited),
 		Guard:  guard,
 		Schema: jsonschemacheck.New(),
 		Hasher: argon2hasher.New(),
-		Limits: memory.NewLimiter(time.Now),
+		Limits: e.openLimiter(w),
 		Now:    time.Now,
 		NewID:  func() string { return uuid.Must(uuid.NewV7()).String() }, // fails only without a source of randomness
 		Random: rand.Reader,
@@ -139,7 +191,7 @@ func (e *env) withEngine(do func(*app.Engine) error) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	engine, err := e.newEngine(store, wiring{})
+	engine, err := e.newEngine(store, e.openQueue(store, wiring{}), wiring{})
 	if err != nil {
 		return err
 	}

@@ -11,9 +11,10 @@ import (
 	"github.com/nexus-protocol/nexus/ports"
 )
 
-// RateLimiter checks a limiter. advance moves its clock; it may sleep if the clock is real.
-func RateLimiter(ctx context.Context, l ports.RateLimiter, advance func(time.Duration)) error {
-	rule := ports.RateRule{Name: "r", Limit: 30, Per: time.Minute}
+// RateLimiter checks a limiter under a rule of thirty in the given time, some seconds at least. advance moves its clock;
+// it sleeps if the clock is real.
+func RateLimiter(ctx context.Context, l ports.RateLimiter, per time.Duration, advance func(time.Duration)) error {
+	rule := ports.RateRule{Name: "r", Limit: 30, Per: per}
 	var allowed atomic.Int32
 	for _, err := range together(200, func(int) error {
 		r, err := l.Allow(ctx, "ann", rule)
@@ -38,7 +39,7 @@ func RateLimiter(ctx context.Context, l ports.RateLimiter, advance func(time.Dur
 		same("limit", other.Limit, 30), same("remaining", other.Remaining, 29)); err != nil {
 		return err
 	}
-	if refused.RetryAfter <= 0 || refused.RetryAfter > 2*time.Second || refused.Reset <= 50*time.Second || refused.Reset > time.Minute {
+	if refused.RetryAfter <= 0 || refused.RetryAfter > per/30 || refused.Reset <= per*5/6 || refused.Reset > per {
 		return failf("retry after %s, reset in %s", refused.RetryAfter, refused.Reset)
 	}
 	advance(refused.RetryAfter)
@@ -46,9 +47,9 @@ func RateLimiter(ctx context.Context, l ports.RateLimiter, advance func(time.Dur
 	if err := first(err, same("after waiting as told", again.Allowed, true)); err != nil {
 		return err
 	}
-	advance(time.Minute)
+	advance(per)
 	whole, err := l.Allow(ctx, "ann", rule)
-	return first(err, same("after a minute", whole.Remaining, 29))
+	return first(err, same("after the whole time", whole.Remaining, 29))
 }
 
 // PasswordHasher checks a hasher.

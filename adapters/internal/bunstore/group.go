@@ -245,6 +245,10 @@ func (w *writer) add(r *request) {
 		r.answer(r.out.err)
 		return
 	}
+	if err := r.ctx.Err(); err != nil {
+		r.answer(err)
+		return
+	}
 	if !w.open {
 		if w.begin() != nil {
 			w.alone = append(w.alone, r) // where it is tried again
