@@ -127,27 +127,29 @@ func (s *Identity) LogOut(ctx context.Context, c identity.Caller) error {
 	return s.update(ctx, func(ctx context.Context, u *unit) error { return u.Sessions.Delete(ctx, c.Session) })
 }
 
-// BySession identifies the caller of a session's token. One read; a commit at most once a minute for a session.
-func (s *Identity) BySession(ctx context.Context, token string) (identity.Caller, error) {
+// BySession identifies the caller of a session's token. extended says that the session's end was moved on by this use.
+// One read; a commit at most once a minute for a session.
+func (s *Identity) BySession(ctx context.Context, token string) (c identity.Caller, extended bool, err error) {
 	if len(token) != base64.RawURLEncoding.EncodedLen(32) {
-		return identity.Caller{}, identity.Unauthorized()
+		return c, false, identity.Unauthorized()
 	}
 	hash, now := identity.HashToken(token), s.now()
 	session, user, err := s.Store.Read().Sessions.Get(ctx, hash)
 	switch {
 	case fault.Has(err, fault.CodeNotFound):
-		return identity.Caller{}, identity.Unauthorized()
+		return c, false, identity.Unauthorized()
 	case err != nil:
-		return identity.Caller{}, fmt.Errorf("find session: %w", err)
+		return c, false, fmt.Errorf("find session: %w", err)
 	case !session.Live(now):
-		return identity.Caller{}, identity.Unauthorized()
+		return c, false, identity.Unauthorized()
 	}
 	if seen, changed := session.Seen(now); changed && s.firstTouch(hash, now) {
-		if err := s.update(ctx, func(ctx context.Context, u *unit) error { return u.Sessions.Touch(ctx, seen) }); err != nil {
+		err := s.update(ctx, func(ctx context.Context, u *unit) error { return u.Sessions.Touch(ctx, seen) })
+		if extended = err == nil; !extended {
 			s.Logger.WarnContext(ctx, "the session's last use could not be noted", "error", err)
 		}
 	}
-	return identity.SessionCaller(user, hash), nil
+	return identity.SessionCaller(user, hash), extended, nil
 }
 
 // ByKey identifies the caller of an API key. One read; a commit at most once a minute for a key.

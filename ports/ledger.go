@@ -28,6 +28,6 @@ type LedgerStore interface {
 	LedgerReader
 	// Post books a transfer: relative changes of the balances in the order of Deltas, and the entries. A transfer that
 	// does not balance is refused; a key that was booked before is ErrDuplicate; a balance that would fall below zero is
-	// INSUFFICIENT_CREDITS with what is required and available. After an error the transaction must be given up.
+	// INSUFFICIENT_CREDITS with what is required of it and available in it. After an error the transaction must be given up.
 	Post(ctx context.Context, t ledger.Transfer) error
 }

@@ -20,7 +20,8 @@ type TaskReader interface {
 	Get(ctx context.Context, id string) (task.Task, error)
 	// History returns the task and its message and artifact events, oldest first, in one read.
 	History(ctx context.Context, id string) (task.Task, []task.Event, error)
-	// Events returns the events of a task after the given sequence number, oldest first, at most limit.
+	// Events returns the events of a task after the given sequence number, oldest first, at most limit. A task that is not
+	// there has none.
 	Events(ctx context.Context, id string, afterSeq int64, limit int) ([]task.Event, error)
 	// List returns the tasks of the filter, newest first (ties by id, descending), and how many there are in all.
 	List(ctx context.Context, f TaskFilter, page Page) ([]task.Task, int, error)
@@ -37,6 +38,7 @@ type TaskStore interface {
 	Lock(ctx context.Context, id string) (task.Task, error)
 	// Insert adds a task and its first events.
 	Insert(ctx context.Context, t task.Task, events []task.Event) error
-	// Save writes a locked task back and appends its events. A sequence number that is taken is ErrDuplicate.
+	// Save writes what commands change of a locked task and appends its events; what was asked for (title, input, parties,
+	// price) stays as it was inserted. A sequence number that is taken is ErrDuplicate.
 	Save(ctx context.Context, t task.Task, events []task.Event) error
 }

@@ -17,7 +17,7 @@ import (
 const sessionCookie = "nexus_session"
 
 // identify finds out who asks. An Authorization header, good or bad, counts alone; the cookie is looked at without one.
-func (s *server) identify(r *http.Request, a access) (identity.Caller, error) {
+func (s *server) identify(w http.ResponseWriter, r *http.Request, a access) (identity.Caller, error) {
 	if headers := r.Header.Values("Authorization"); len(headers) > 0 {
 		scheme, token, _ := strings.Cut(headers[0], " ")
 		if len(headers) > 1 || !strings.EqualFold(scheme, "Bearer") || a == session {
@@ -29,7 +29,11 @@ func (s *server) identify(r *http.Request, a access) (identity.Caller, error) {
 	if token == "" {
 		return identity.Caller{}, identity.Unauthorized()
 	}
-	return s.engine.Identity.BySession(r.Context(), token)
+	c, extended, err := s.engine.Identity.BySession(r.Context(), token)
+	if extended { // the cookie lives as long as the session
+		s.setSession(w, r, token)
+	}
+	return c, err
 }
 
 // sessionToken is the token of the request's session cookie, "" without one.
@@ -50,6 +54,7 @@ func (s *server) setSession(w http.ResponseWriter, r *http.Request, token string
 	if token == "" {
 		c.MaxAge = -1
 	}
+	w.Header().Del("Set-Cookie") // this is the newest word on it
 	http.SetCookie(w, c)
 }
 
@@ -159,7 +164,7 @@ func (s *server) enterByJSON(e entry) func(context.Context, *credentialsInput) (
 // leave revokes the browser's session and takes its cookie away. A session that holds no more is left as it is.
 func (s *server) leave(w http.ResponseWriter, r *http.Request) error {
 	if token := sessionToken(r); token != "" {
-		c, err := s.engine.Identity.BySession(r.Context(), token)
+		c, _, err := s.engine.Identity.BySession(r.Context(), token)
 		if err == nil {
 			err = s.engine.Identity.LogOut(r.Context(), c)
 		}

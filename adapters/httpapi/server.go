@@ -200,7 +200,7 @@ func (s *server) rescue(x *exchange, r *http.Request) {
 // admit lets a request pass that shows the credential its route asks for, or refuses it.
 func (s *server) admit(x *exchange, rt route, r *http.Request) error {
 	if rt.access != public {
-		c, err := s.identify(r, rt.access)
+		c, err := s.identify(x, r, rt.access)
 		if err != nil {
 			return err
 		}

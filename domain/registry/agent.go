@@ -95,11 +95,11 @@ type Profile struct {
 
 // Register makes a new agent from the profile.
 func Register(id, ownerUserID string, p Profile, trustScore float64, now time.Time) (Agent, error) {
-	var missing fault.Fields
-	missing.Check(p.Name != nil, "name", "is required")
-	missing.Check(p.Endpoint != nil, "endpoint", "is required")
-	if err := missing.Err(); err != nil {
-		return Agent{}, err
+	if p.Name == nil {
+		p.Name = new(string) // which is refused
+	}
+	if p.Endpoint == nil {
+		p.Endpoint = new(string)
 	}
 	a := Agent{
 		ID: id, OwnerUserID: ownerUserID, Status: Offline, Metadata: json.RawMessage("{}"), Skills: []Skill{}, Tags: []string{},
