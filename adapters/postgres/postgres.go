@@ -65,8 +65,8 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkSchema(ctx, db); err != nil {
-		return nil, errors.Join(err, db.Close())
+	if err := tables.Check(ctx, db); err != nil {
+		return nil, errors.Join(unreachable(err), db.Close())
 	}
 	handle := bun.NewDB(db, pgdialect.New())
 	return &Store{db: db, Store: bunstore.New(bunstore.Config{

@@ -53,7 +53,7 @@ func Open(ctx context.Context, path string, opts ...Option) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkSchema(ctx, h.write); err != nil {
+	if err := tables.Check(ctx, h.write); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
 	return &Store{

@@ -56,6 +56,9 @@ var demoAgents = []struct {
 // runDemo starts the bundled agents, registers them under an account of their own, makes a second account that can give
 // them tasks, and prints how to try it. It serves the agents until ctx ends.
 func runDemo(e *env, engine *app.Engine, base string) error {
+	if err := os.MkdirAll(e.cli.DataDir, 0o700); err != nil {
+		return err
+	}
 	path := filepath.Join(e.cli.DataDir, "demo.json")
 	state, err := loadDemo(path)
 	if err != nil {

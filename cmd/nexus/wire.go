@@ -33,22 +33,18 @@ type database struct {
 	name    string // for people; without secrets
 	migrate func(ctx context.Context) error
 	down    func(ctx context.Context) error
-	status  func(ctx context.Context) ([]migration, error)
+	status  func(ctx context.Context) ([]schemaStep, error)
 	open    func(ctx context.Context) (store, error)
 	// lock makes this process the only server on the database; nil where there may be many.
 	lock func() (release func(), err error)
 }
 
+// schemaStep is one migration; all databases have them alike.
+type schemaStep = postgres.Migration
+
 type store interface {
 	ports.Store
 	Close() error
-}
-
-type migration struct {
-	Version   int64
-	Name      string
-	Applied   bool
-	AppliedAt time.Time
 }
 
 func (e *env) database() (database, error) {
@@ -63,12 +59,8 @@ func (e *env) database() (database, error) {
 		name:    u.Redacted(),
 		migrate: func(ctx context.Context) error { return postgres.Migrate(ctx, e.cli.DatabaseURL) },
 		down:    func(ctx context.Context) error { return postgres.MigrateDown(ctx, e.cli.DatabaseURL) },
-		status: func(ctx context.Context) (out []migration, err error) {
-			list, err := postgres.MigrationStatus(ctx, e.cli.DatabaseURL)
-			for _, m := range list {
-				out = append(out, migration(m))
-			}
-			return out, err
+		status: func(ctx context.Context) ([]schemaStep, error) {
+			return postgres.MigrationStatus(ctx, e.cli.DatabaseURL)
 		},
 		open: func(ctx context.Context) (store, error) { return postgres.Open(ctx, e.cli.DatabaseURL) },
 	}, nil
@@ -83,15 +75,9 @@ func (e *env) sqlite() (database, error) {
 		name:    path,
 		migrate: func(ctx context.Context) error { return sqlite.Migrate(ctx, path) },
 		down:    func(ctx context.Context) error { return sqlite.MigrateDown(ctx, path) },
-		status: func(ctx context.Context) (out []migration, err error) {
-			list, err := sqlite.MigrationStatus(ctx, path)
-			for _, m := range list {
-				out = append(out, migration(m))
-			}
-			return out, err
-		},
-		open: func(ctx context.Context) (store, error) { return sqlite.Open(ctx, path) },
-		lock: func() (func(), error) { return sqlite.LockProcess(path) },
+		status:  func(ctx context.Context) ([]schemaStep, error) { return sqlite.MigrationStatus(ctx, path) },
+		open:    func(ctx context.Context) (store, error) { return sqlite.Open(ctx, path) },
+		lock:    func() (func(), error) { return sqlite.LockProcess(path) },
 	}, nil
 }
 
