@@ -11,10 +11,10 @@ RACE := -race
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint fmt bench fuzz check tidy clean
+.PHONY: help run build test test-faults lint fmt bench fuzz check tidy clean
 
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 run: ## Start the server with the demo: http://127.0.0.1:8080
 	$(GO) run ./cmd/nexus serve --demo
@@ -27,6 +27,9 @@ ifndef RACE
 	@echo 'no C compiler was found: the tests run without the race detector' >&2
 endif
 	$(GO) tool $(TOOLS) gotestsum --format pkgname-and-test-fails -- $(RACE) -timeout 10m ./...
+
+test-faults: ## Run the fault tests for ten minutes
+	NEXUS_FAULTS=10m $(GO) test -run TestFaults -timeout 25m -v ./cmd/nexus
 
 lint: ## Run the linters
 	$(GO) vet ./...

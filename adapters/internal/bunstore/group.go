@@ -105,7 +105,7 @@ func (s *Store) Update(ctx context.Context, fn func(ctx context.Context, tx port
 			case out.exited:
 				runtime.Goexit()
 			}
-			return out.err
+			return s.outside(out.err)
 		case <-ended:
 			if r.leave() {
 				return ctx.Err()

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/uptrace/bun"
+
+	"github.com/nexus-protocol/nexus/domain/fault"
 )
 
 // statement is SQL that is prepared once a connection. Its parameters are question marks, {lock} stands for the
@@ -206,7 +208,7 @@ func (r *readers) do(ctx context.Context, fn func(ctx context.Context, c *sessio
 	if err != nil && r.store.broken(err) && ctx.Err() == nil {
 		err = r.once(ctx, fn)
 	}
-	return err
+	return r.store.outside(err)
 }
 
 func (r *readers) once(ctx context.Context, fn func(ctx context.Context, c *session) error) (err error) {
@@ -249,6 +251,14 @@ func (r *readers) close() {
 			c.close(false)
 		}
 	}
+}
+
+// outside says of an error that comes of a lost connection that it is not the caller's.
+func (s *Store) outside(err error) error {
+	if _, classified := fault.As(err); classified || !s.broken(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", fault.New(fault.Unavailable, fault.CodeUnavailable, "the database cannot be reached now; try again in a moment"), err)
 }
 
 func (s *Store) broken(err error) bool {
