@@ -137,7 +137,8 @@ func (w *Worker) change(ctx context.Context, id string, command func(*unit, task
 	})
 }
 
-// taskAndAgent locks a task and reads its agent, a deleted one too.
+// taskAndAgent locks a task and reads its agent, a deleted one too. Locks are taken in one order everywhere: job, task,
+// agent and its evidence, money by user.
 func (u *unit) taskAndAgent(ctx context.Context, taskID string) (task.Task, registry.Agent, error) {
 	t, err := u.Tasks.Lock(ctx, taskID)
 	if err != nil {
@@ -302,14 +303,14 @@ func (w *Worker) forward(ctx context.Context, job ports.Job, f forwarding) error
 		}
 	}
 	return w.update(ctx, func(ctx context.Context, u *unit) error {
+		t, agent, err := u.taskAndAgent(ctx, f.task.ID)
+		if err != nil {
+			return err
+		}
 		if failed != nil && failed.Unreachable {
 			if err := w.noteUnreachable(ctx, u, f.agent.ID); err != nil {
 				return err
 			}
-		}
-		t, agent, err := u.taskAndAgent(ctx, f.task.ID)
-		if err != nil {
-			return err
 		}
 		if t.Status.Ended() { // cancelled, or timed out, or ended by another: a late answer changes nothing
 			return u.Jobs.Finish(ctx, job)

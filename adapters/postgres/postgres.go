@@ -25,7 +25,7 @@ import (
 var _ ports.Store = (*Store)(nil)
 
 const (
-	defaultWriters = 4
+	defaultWriters = 16
 	defaultReaders = 8
 	connectTimeout = 3 * time.Second
 )
@@ -35,11 +35,11 @@ type Option func(*options)
 
 type options struct {
 	writers, readers int
-	commit           func(commit func() error) error
+	group            int
 }
 
-// WithWriters sets how many transactions run at the same time; the default is 4. Units of work that wait share one, so
-// more of them are not always faster.
+// WithWriters sets how many transactions run at the same time; the default is 16. PostgreSQL itself lets those that
+// commit at the same time share a flush of the disk.
 func WithWriters(n int) Option {
 	return func(o *options) { o.writers = max(n, 1) }
 }
@@ -57,7 +57,7 @@ type Store struct {
 
 // Open opens a database whose schema is up to date; Migrate makes it so.
 func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
-	o := options{writers: defaultWriters, readers: defaultReaders}
+	o := options{writers: defaultWriters, readers: defaultReaders, group: 1}
 	for _, set := range opts {
 		set(&o)
 	}
@@ -70,7 +70,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 	}
 	handle := bun.NewDB(db, pgdialect.New())
 	return &Store{db: db, Store: bunstore.New(bunstore.Config{
-		Dialect: dialect(), Write: handle, Read: handle, Writers: o.writers, Readers: o.readers, Commit: o.commit,
+		Dialect: dialect(), Write: handle, Read: handle, Writers: o.writers, Readers: o.readers, Group: o.group,
 	})}, nil
 }
 

@@ -1,7 +1,10 @@
 package postgres_test
 
 import (
+	"context"
 	"database/sql"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"sync"
 	"testing"
@@ -11,6 +14,9 @@ import (
 
 	"github.com/nexus-protocol/nexus/adapters/postgres"
 	"github.com/nexus-protocol/nexus/adapters/postgres/postgrestest"
+	"github.com/nexus-protocol/nexus/domain/identity"
+	"github.com/nexus-protocol/nexus/domain/task"
+	"github.com/nexus-protocol/nexus/ports"
 	"github.com/nexus-protocol/nexus/ports/portstest"
 )
 
@@ -115,4 +121,65 @@ func TestAWrongURLIsOneClearLine(t *testing.T) {
 		require.NotContains(t, err.Error(), "\n")
 		require.Less(t, time.Since(began), 5*time.Second)
 	}
+}
+
+// Units that each lock one row wait for each other in a circle once they share transactions. The database breaks the
+// circle by failing one; its whole transaction must then give its locks up, or the next unit in it fails alike.
+func TestACircleOfSharedTransactionsIsBroken(t *testing.T) {
+	t.Parallel()
+	url := postgrestest.URL(t)
+	require.NoError(t, postgres.Migrate(t.Context(), url))
+	s, err := postgres.Open(t.Context(), url, postgres.WithWriters(4), postgres.WithGroup(256))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	at := time.Now().UTC().Truncate(time.Microsecond)
+	u := identity.User{ID: "u", Email: "u@example.com", Role: identity.RoleUser, CreatedAt: at}
+	var ids []string
+	require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+		ids = nil
+		if err := tx.Users.Insert(ctx, u); err != nil {
+			return err
+		}
+		for i := range 8 {
+			v, events, err := task.New(task.Draft{ID: fmt.Sprint("t", i), Title: "x", RequesterUserID: "u", AgentID: "a", AgentOwnerID: "u", At: at})
+			if err != nil {
+				return err
+			}
+			if err := tx.Tasks.Insert(ctx, v, events); err != nil {
+				return err
+			}
+			ids = append(ids, v.ID)
+		}
+		return nil
+	}))
+	const workers, each = 24, 8
+	began := time.Now()
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for range each {
+				id := ids[rand.IntN(len(ids))]
+				err := s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+					v, err := tx.Tasks.Lock(ctx, id)
+					if err != nil {
+						return err
+					}
+					v.Attempts++
+					return tx.Tasks.Save(ctx, v, nil)
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	total := 0
+	for _, id := range ids {
+		v, err := s.Read().Tasks.Get(t.Context(), id)
+		require.NoError(t, err)
+		total += v.Attempts
+	}
+	require.Equal(t, workers*each, total, "no update is lost")
+	require.Less(t, time.Since(began), 60*time.Second)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"database/sql"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -13,13 +14,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/nexus-protocol/nexus/adapters/a2aclient"
+	"github.com/nexus-protocol/nexus/adapters/asynqqueue"
 	"github.com/nexus-protocol/nexus/adapters/httpapi"
 	"github.com/nexus-protocol/nexus/adapters/inprocess"
 	"github.com/nexus-protocol/nexus/adapters/jsonschemacheck"
 	"github.com/nexus-protocol/nexus/adapters/memory"
+	"github.com/nexus-protocol/nexus/adapters/postgres"
+	"github.com/nexus-protocol/nexus/adapters/postgres/postgrestest"
+	"github.com/nexus-protocol/nexus/adapters/redistest"
 	"github.com/nexus-protocol/nexus/adapters/sqlite"
 	"github.com/nexus-protocol/nexus/app"
 	"github.com/nexus-protocol/nexus/domain/identity"
@@ -39,24 +45,64 @@ func (c *counted) Update(ctx context.Context, fn func(context.Context, ports.Tx)
 	return c.Store.Update(ctx, fn)
 }
 
-// BenchmarkTaskEndToEnd is a paid task from POST /api/v1/tasks until GET says that it is completed, over HTTP, on SQLite
-// with durable commits, with an agent that answers at once. It also reports the units of work a task takes, and how that
-// compares with inserting one durable row at a time on the same disk.
+// BenchmarkTaskEndToEnd is a paid task from POST /api/v1/tasks until GET says that it is completed, over HTTP, with durable
+// commits and an agent that answers at once; client, server, worker and agent share this process. It also reports the
+// units of work a task takes, and its rate beside that of as many clients that commit one row at a time in the same run.
 func BenchmarkTaskEndToEnd(b *testing.B) {
-	for _, clients := range []int{1, 16} {
-		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) { benchTasks(b, clients) })
+	for _, on := range []string{"sqlite", "postgres", "postgres+asynq"} {
+		for _, clients := range []int{1, 16} {
+			b.Run(fmt.Sprintf("%s/clients=%d", on, clients), func(b *testing.B) { benchTasks(b, on, clients) })
+		}
 	}
 }
 
-func benchTasks(b *testing.B, clients int) {
-	path := filepath.Join(b.TempDir(), "nexus.db")
-	require.NoError(b, sqlite.Migrate(b.Context(), path))
-	disk, err := sqlite.Open(b.Context(), path)
+// benchStore opens a store and says how many single-row commits a second it gets of as many clients.
+func benchStore(b *testing.B, on string, clients int) (disk store, rowsPerSecond float64) {
+	b.Helper()
+	if on == "sqlite" {
+		path := filepath.Join(b.TempDir(), "nexus.db")
+		require.NoError(b, sqlite.Migrate(b.Context(), path))
+		disk, err := sqlite.Open(b.Context(), path)
+		require.NoError(b, err)
+		return disk, insertRate(b, clients, func() error {
+			j := ports.Job{ID: memory.NewID(), Kind: "bench", RunAt: time.Now().Add(time.Hour)}
+			return disk.Update(context.Background(), func(ctx context.Context, tx ports.Tx) error { return tx.Jobs.Enqueue(ctx, j) })
+		})
+	}
+	url := postgrestest.URL(b)
+	require.NoError(b, postgres.Migrate(b.Context(), url))
+	disk, err := postgres.Open(b.Context(), url)
 	require.NoError(b, err)
+	db, err := sql.Open("pgx", url)
+	require.NoError(b, err)
+	defer func() { require.NoError(b, db.Close()) }()
+	db.SetMaxIdleConns(clients)
+	_, err = db.Exec("CREATE TABLE bench_rows (id TEXT PRIMARY KEY, payload TEXT)")
+	require.NoError(b, err)
+	insert, err := db.Prepare("INSERT INTO bench_rows VALUES ($1, $2)")
+	require.NoError(b, err)
+	return disk, insertRate(b, clients, func() error {
+		_, err := insert.Exec(memory.NewID(), "a row of some length, as rows are")
+		return err
+	})
+}
+
+func benchTasks(b *testing.B, on string, clients int) {
+	disk, row := benchStore(b, on, clients)
 	b.Cleanup(func() { _ = disk.Close() })
 	store := &counted{Store: disk}
+	var jobs ports.Queue = inprocess.New(store, time.Now, inprocess.Options{})
+	if on == "postgres+asynq" {
+		opt, err := redis.ParseURL(redistest.URL(b))
+		require.NoError(b, err)
+		opt.PoolSize = 64
+		rc := redis.NewClient(opt)
+		q := asynqqueue.New(store, rc, time.Now, asynqqueue.Options{})
+		b.Cleanup(func() { _ = q.Close(); _ = rc.Close() })
+		jobs = q
+	}
 	engine, err := app.New(app.Config{
-		Store: store, Queue: inprocess.New(store, time.Now, inprocess.Options{}),
+		Store: store, Queue: jobs,
 		Agents: a2aclient.New(&http.Transport{MaxIdleConnsPerHost: 64}, nil), Guard: memory.OpenGuard{}, Schema: jsonschemacheck.New(),
 		Hasher: memory.NewHasher(), Limits: memory.NewLimiter(time.Now), Now: time.Now, NewID: memory.NewID, Random: rand.Reader, Sole: true,
 	})
@@ -85,8 +131,6 @@ func benchTasks(b *testing.B, clients int) {
 		askers[i] = &client{base: api.URL, bearer: string(secret), userID: person.userID}
 		rich(b, store, person.userID)
 	}
-	row := insertRate(b, store, clients)
-
 	var mu sync.Mutex
 	var took []time.Duration
 	var next atomic.Int64
@@ -143,8 +187,8 @@ func rich(b *testing.B, store ports.Store, userID string) {
 	require.NoError(b, store.Update(context.Background(), func(ctx context.Context, tx ports.Tx) error { return tx.Ledger.Post(ctx, t) }))
 }
 
-// insertRate is how many single-row units of work a second the same number of clients get committed.
-func insertRate(b *testing.B, store ports.Store, clients int) float64 {
+// insertRate is how often a second as many clients get an insert done.
+func insertRate(b *testing.B, clients int, insert func() error) float64 {
 	b.Helper()
 	const rows = 2_000
 	var next atomic.Int64
@@ -153,8 +197,7 @@ func insertRate(b *testing.B, store ports.Store, clients int) float64 {
 	for range clients {
 		wg.Go(func() {
 			for next.Add(1) <= rows {
-				j := ports.Job{ID: memory.NewID(), Kind: "bench", RunAt: time.Now().Add(time.Hour)}
-				if err := store.Update(context.Background(), func(ctx context.Context, tx ports.Tx) error { return tx.Jobs.Enqueue(ctx, j) }); err != nil {
+				if err := insert(); err != nil {
 					b.Error(err)
 				}
 			}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nexus-protocol/nexus/domain/fault"
+	"github.com/nexus-protocol/nexus/domain/identity"
 	"github.com/nexus-protocol/nexus/domain/ledger"
 	"github.com/nexus-protocol/nexus/domain/registry"
 	"github.com/nexus-protocol/nexus/domain/task"
@@ -86,6 +87,7 @@ var raceChecks = []Check{
 		b, err := s.Read().Ledger.Balance(ctx, w.owner.ID)
 		return first(errors.Join(errs...), err, same("earned", int64(b.Earned), int64(32*5*95)), sound(ctx, s, w.asker.ID, w.owner.ID))
 	})},
+	{"race/tasks of one agent do not stand in each other's way", with(busyAgent)},
 	{"race/cancels against a completion", with(func(ctx context.Context, s ports.Store, _ Traits, w world) error {
 		for range 10 {
 			t, events := taskFor(w.asker, w.agent)
@@ -183,4 +185,69 @@ var raceChecks = []Check{
 		})
 		return first(errors.Join(errs...), same("firsts", firsts.Load(), int32(1)))
 	}},
+}
+
+// busyAgent has many requesters give tasks to one agent and its answers come in, all at once: units that lock the same
+// rows, each in the order in which use cases do. None is lost, and none
+// has to wait for long.
+func busyAgent(ctx context.Context, s ports.Store, _ Traits, w world) error {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	const askers, each = 12, 10
+	users := make([]identity.User, askers)
+	for i := range users {
+		users[i] = user(fmt.Sprintf("asker%d@example.com", i))
+		grant := ledger.Grant(users[i].ID, base).Stamp(newID)
+		if err := s.Update(ctx, func(ctx context.Context, tx ports.Tx) error {
+			return first(tx.Users.Insert(ctx, users[i]), tx.Ledger.Post(ctx, grant))
+		}); err != nil {
+			return err
+		}
+	}
+	errs := together(askers, func(i int) error {
+		for range each {
+			t, events := taskFor(users[i], w.agent)
+			hold := ledger.Hold{TaskID: t.ID, UserID: users[i].ID, Amount: t.Price}
+			placed, err1 := hold.Place(base)
+			paid, err2 := hold.Capture(w.owner.ID, base)
+			if err := first(err1, err2); err != nil {
+				return err
+			}
+			placed, paid = placed.Stamp(newID), paid.Stamp(newID)
+			eventID := newID()
+			err := s.Update(ctx, func(ctx context.Context, tx ports.Tx) error {
+				return first(tx.Tasks.Insert(ctx, t, events), tx.Ledger.Post(ctx, placed))
+			})
+			if err != nil {
+				return failf("create: %w", err)
+			}
+			err = s.Update(ctx, func(ctx context.Context, tx ports.Tx) error {
+				now, err := tx.Tasks.Lock(ctx, t.ID)
+				if err != nil {
+					return err
+				}
+				done, more, err := task.Apply(now, task.Complete{At: base})
+				if err != nil {
+					return err
+				}
+				p, ok, err := tx.Trust.Lock(ctx, w.agent.ID)
+				if err != nil {
+					return err
+				}
+				if !ok {
+					p = trust.Newcomer(w.agent.ID, base, trust.DefaultWeights())
+				}
+				p, ev := trust.Apply(p, trust.Evidence{Type: trust.TaskCompleted, EventID: eventID, TaskID: t.ID, At: base}, trust.DefaultWeights())
+				return first(tx.Tasks.Save(ctx, done, more), tx.Trust.Save(ctx, p, ev), tx.Ledger.Post(ctx, paid))
+			})
+			if err != nil {
+				return failf("complete: %w", err)
+			}
+		}
+		return nil
+	})
+	p, _, err := s.Read().Trust.Profile(ctx, w.agent.ID)
+	b, err2 := s.Read().Ledger.Balance(ctx, w.owner.ID)
+	return first(errors.Join(errs...), err, err2, same("completed", p.Tasks.Completed, int64(askers*each)),
+		same("earned", int64(b.Earned), int64(askers*each*950)), sound(ctx, s, w.owner.ID))
 }

@@ -216,7 +216,7 @@ func (w *writer) next() *request {
 		w.redo = w.redo[1:]
 		return r
 	}
-	for len(w.ran) < maxGroup {
+	for len(w.ran) < w.store.cfg.Group {
 		select {
 		case r := <-w.store.queue:
 			if r.take() {
@@ -265,9 +265,9 @@ func (w *writer) add(r *request) {
 		}
 	}
 	w.let(r)
-	if r.out.err != nil && r.out.again {
-		w.ran = w.ran[:len(w.ran)-1]
-		w.alone = append(w.alone, r)
+	if r.out.err != nil && r.out.again { // all locks must go: to keep those of the others could make the next one fail alike
+		w.failed = r.out.err
+		return
 	}
 	switch dirty := r.out.err != nil && w.c.dirty; {
 	case r.out.err == nil:

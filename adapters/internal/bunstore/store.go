@@ -56,6 +56,9 @@ type Config struct {
 	Read    *bun.DB
 	Writers int // transactions at a time
 	Readers int // reads at a time
+	// Group is how many units of work may share a commit; default 256. Where writers lock rows against each other it must
+	// be 1: units that are each careful about the order of their locks are not so together.
+	Group int
 	// Commit, if set, stands around every COMMIT. Tests put faults there.
 	Commit func(commit func() error) error
 }
@@ -77,6 +80,9 @@ type Store struct {
 
 // New makes a store and starts its writers. The schema must be there.
 func New(cfg Config) *Store {
+	if cfg.Group == 0 {
+		cfg.Group = maxGroup
+	}
 	s := &Store{
 		cfg: cfg, queue: make(chan *request, maxGroup), closing: make(chan struct{}), stopped: make(chan struct{}),
 	}

@@ -1,0 +1,6 @@
+package postgres
+
+// WithGroup lets units of work share a commit, which the writers of this adapter do not do by themselves.
+func WithGroup(n int) Option {
+	return func(o *options) { o.group = n }
+}
