@@ -251,28 +251,41 @@ var queueChecks = []QueueCheck{
 			return err
 		}
 		time.Sleep(200 * time.Millisecond)
-		chore, err1 := b.add(ctx, true, ports.PriorityHousekeeping, 0)
-		step, err2 := b.add(ctx, true, ports.PriorityWorkflow, 0)
-		filler, err3 := b.add(ctx, true, ports.PriorityInteractive, 0)
-		urgent, err4 := b.add(ctx, true, ports.PriorityInteractive, 0)
-		if err := first(err1, err2, err3, err4); err != nil {
+		priority := map[string]ports.Priority{}
+		var last string
+		for _, p := range []ports.Priority{ports.PriorityHousekeeping, ports.PriorityWorkflow, ports.PriorityInteractive, ports.PriorityInteractive} {
+			j, err := b.add(ctx, true, p, 0)
+			if err != nil {
+				return err
+			}
+			priority[j.ID] = p
+			if p == ports.PriorityHousekeeping {
+				last = j.ID
+			}
+		}
+		time.Sleep(300 * time.Millisecond) // until the queue knows of all of them
+		close(gate)
+		if _, err := b.await(last, 5*time.Second); err != nil {
 			return err
 		}
-		close(gate)
-		if _, err := b.await(chore.ID, 5*time.Second); err != nil {
-			return err
+		for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+			if mu.Lock(); len(order) == 5 {
+				mu.Unlock()
+				break
+			}
+			mu.Unlock()
 		}
 		if err := b.end(); err != nil {
 			return err
 		}
-		// A queue may have taken one job in hand before the more urgent ones were there.
-		place := map[string]int{}
-		for i, id := range order {
-			place[id] = i
+		if len(order) != 5 || order[0] != blocker.ID {
+			return failf("order was %v", order)
 		}
-		inOrder := place[urgent.ID] < place[step.ID] || place[step.ID] == 1
-		if place[blocker.ID] != 0 || place[filler.ID] > place[urgent.ID] || !inOrder || (place[chore.ID] != 4 && place[chore.ID] != 1) {
-			return failf("order was %v", place)
+		// A queue may have taken one job in hand before the more urgent ones were there.
+		for i := 3; i < len(order); i++ {
+			if priority[order[i]] < priority[order[i-1]] {
+				return failf("job %d of priority %d came after one of priority %d", i, priority[order[i]], priority[order[i-1]])
+			}
 		}
 		return nil
 	}},
