@@ -1,36 +1,92 @@
 package a2aclient
 
 import (
+	"bytes"
 	"encoding/json"
+	"slices"
+	"strings"
 	"testing"
+
+	"github.com/nexus-protocol/nexus/domain/task"
+	"github.com/nexus-protocol/nexus/ports"
 )
 
-// Whatever an agent answers, it is either refused or comes out as parts that are valid JSON.
+// Whatever an agent answers, it is either refused with a reason or comes out as what the domain means by it, in bounds.
 func FuzzDecodeAnswer(f *testing.F) {
 	for _, seed := range []string{
 		`{"jsonrpc":"2.0","id":"t","result":{"kind":"message","messageId":"a","parts":[{"kind":"text","text":"x"}]}}`,
 		`{"jsonrpc":"2.0","id":"t","result":{"task":{"id":"r","status":{"state":"TASK_STATE_COMPLETED"},"artifacts":[{"parts":[{"raw":"aGk="}]}]}}}`,
+		`{"jsonrpc":"2.0","id":"t","result":{"message":{"role":"ROLE_AGENT","parts":[{"url":"u","filename":"n"},{"data":{"a":[1]}}]}}}`,
+		`{"jsonrpc":"2.0","id":"t","result":{"id":"r","contextId":"c","status":{"state":"failed","message":{"role":"agent","parts":[{"type":"text","data":"no"}]}},"history":[{"role":"agent","parts":[{"kind":"file","file":{"uri":"u"}}]}]}}`,
+		`{"jsonrpc":"2.0","id":"t","result":{"id":"r","status":{"state":"input-required"}}}`,
+		`{"jsonrpc":"2.0","id":"t","result":{"parts":[{"file":{"fileWithBytes":""},"metadata":{}}]}}`,
 		`{"jsonrpc":"2.0","id":"t","error":{"code":1,"message":"m"}}`,
 	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		a, err := decodeAnswer(body, "t")
+		a, err := decodeAnswer(body, request{id: "t"})
 		if err != nil {
+			if e := asCallError(err); e.Message == "" || e.Retryable || len(e.Message) > 5*maxText {
+				t.Fatalf("%+v", e)
+			}
 			return
 		}
-		for _, artifact := range a.Artifacts {
-			for _, p := range artifact.Parts {
-				if !json.Valid(p.Data) {
-					t.Fatalf("part %q", p.Data)
-				}
+		switch a.State {
+		case ports.AnswerDone:
+		case ports.AnswerFailed:
+			if a.Reason == "" || len([]rune(a.Reason)) > 2*maxText {
+				t.Fatalf("reason %q", a.Reason)
 			}
+		case ports.AnswerWorking:
+			if a.RemoteTaskID == "" || a.Messages != nil || a.Artifacts != nil {
+				t.Fatalf("%+v", a)
+			}
+		default:
+			t.Fatalf("state %q", a.State)
 		}
+		var parts []task.Part
 		for _, m := range a.Messages {
-			for _, p := range m.Parts {
-				if !json.Valid(p.Data) {
-					t.Fatalf("part %q", p.Data)
+			if m.ID == "" || m.Role != task.RoleAgent {
+				t.Fatalf("%+v", m)
+			}
+			parts = append(parts, m.Parts...)
+		}
+		for _, artifact := range a.Artifacts {
+			if artifact.ID == "" || strings.Contains(artifact.Name+artifact.Description, "\x00") {
+				t.Fatalf("%+v", artifact)
+			}
+			parts = append(parts, artifact.Parts...)
+		}
+		if len(parts)+len(a.Messages)+len(a.Artifacts) > maxItems {
+			t.Fatal(len(parts))
+		}
+		for _, p := range parts {
+			if !json.Valid(p.Data) || checkText(p.Data) != nil || (p.Metadata != nil && !isObject(p.Metadata)) {
+				t.Fatalf("part %q %q", p.Data, p.Metadata)
+			}
+			switch p.Type {
+			case task.PartText:
+				var s string
+				if json.Unmarshal(p.Data, &s) != nil {
+					t.Fatalf("text %q", p.Data)
 				}
+			case task.PartFile:
+				var file map[string]string
+				if json.Unmarshal(p.Data, &file) != nil {
+					t.Fatalf("file %q", p.Data)
+				}
+				for name := range file {
+					if !slices.Contains([]string{"name", "mimeType", "bytes", "uri"}, name) {
+						t.Fatalf("file %q", p.Data)
+					}
+				}
+			case task.PartData:
+				if len(bytes.TrimSpace(p.Data)) == 0 {
+					t.Fatal("no data")
+				}
+			default:
+				t.Fatalf("type %q", p.Type)
 			}
 		}
 	})

@@ -2,6 +2,8 @@ package a2aclient
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,12 +34,13 @@ type taskParams struct {
 }
 
 type wireMessage struct {
-	Kind      string     `json:"kind"`
-	MessageID string     `json:"messageId"`
-	Role      string     `json:"role"`
-	Parts     []wirePart `json:"parts"`
-	ContextID string     `json:"contextId,omitempty"`
-	TaskID    string     `json:"taskId,omitempty"`
+	Kind      string         `json:"kind"`
+	MessageID string         `json:"messageId"`
+	Role      string         `json:"role"`
+	Parts     []wirePart     `json:"parts"`
+	ContextID string         `json:"contextId,omitempty"`
+	TaskID    string         `json:"taskId,omitempty"`
+	Metadata  map[string]any `json:"metadata,omitempty"`
 }
 
 type wirePart struct {
@@ -128,17 +131,39 @@ type answeredPart struct {
 	Metadata  json.RawMessage `json:"metadata"`
 }
 
+// answeredFile is a file in the words of 0.3 and of the drafts of 1.0.
+type answeredFile struct {
+	Name      string  `json:"name"`
+	MimeType  string  `json:"mimeType"`
+	MediaType string  `json:"mediaType"`
+	Bytes     *string `json:"bytes"`
+	WithBytes *string `json:"fileWithBytes"`
+	URI       *string `json:"uri"`
+	WithURI   *string `json:"fileWithUri"`
+}
+
+// file is the data of a task.PartFile.
+type file struct {
+	Name     string  `json:"name,omitempty"`
+	MimeType string  `json:"mimeType,omitempty"`
+	Bytes    *string `json:"bytes,omitempty"`
+	URI      *string `json:"uri,omitempty"`
+}
+
 // Limits of an answer.
 const (
 	maxDepth = 64
 	maxItems = 1_000 // messages, artifacts and parts together
 	maxText  = 500   // characters of an agent's words in an error
+	maxID    = 1_000 // bytes of an agent's id of a task or a context
 )
 
 // errProtocol is the cause of every answer that cannot be used.
 type errProtocol struct{ why string }
 
 func (e errProtocol) Error() string { return e.why }
+
+var errNeither = unusable("the agent's result is neither a task nor a message")
 
 func unusable(format string, args ...any) error { return errProtocol{fmt.Sprintf(format, args...)} }
 
@@ -150,30 +175,38 @@ type agentError struct {
 
 func (e agentError) Error() string { return fmt.Sprintf("JSON-RPC error %d: %s", e.code, e.message) }
 
-// decodeAnswer reads the body of an answer to the request of that id.
-func decodeAnswer(body []byte, id string) (ports.Answer, error) {
-	result, err := decodeResult(body, id)
+// request is what of a request its answer is held against.
+type request struct {
+	id           string // of JSON-RPC
+	remoteTaskID string // "" when the agent has given none yet
+}
+
+// decodeAnswer reads the body of an answer.
+func decodeAnswer(body []byte, to request) (ports.Answer, error) {
+	result, err := decodeResult(body, to.id)
 	if err != nil {
 		return ports.Answer{}, err
 	}
 	var r wireResult
 	if err := json.Unmarshal(result, &r); err != nil {
-		return ports.Answer{}, unusable("the agent's result is neither a task nor a message")
+		return ports.Answer{}, errNeither
 	}
-	d := decoder{}
+	d := decoder{to: to}
 	a, err := d.answer(r)
-	if err == nil && d.items > maxItems {
-		err = unusable("the agent's answer has more than %d parts", maxItems)
+	switch {
+	case err != nil:
+		return ports.Answer{}, err
+	case d.items > maxItems:
+		return ports.Answer{}, unusable("the agent's answer has more than %d parts", maxItems)
+	case len(a.RemoteTaskID) > maxID || len(a.ContextID) > maxID:
+		return ports.Answer{}, unusable("the agent's ids are longer than %d bytes", maxID)
 	}
-	return a, err
+	return a, nil
 }
 
 func decodeResult(body []byte, id string) (json.RawMessage, error) {
-	if !utf8.Valid(body) || bytes.Contains(body, []byte(`\u0000`)) || bytes.IndexByte(body, 0) >= 0 {
-		return nil, unusable("the agent's answer is not clean UTF-8 text")
-	}
-	if depth(body) > maxDepth {
-		return nil, unusable("the agent's answer is nested deeper than %d", maxDepth)
+	if err := checkText(body); err != nil {
+		return nil, err
 	}
 	var res rpcResponse
 	if err := json.Unmarshal(body, &res); err != nil {
@@ -193,24 +226,30 @@ func decodeResult(body []byte, id string) (json.RawMessage, error) {
 	return res.Result, nil
 }
 
-// depth is how deep brackets are nested, outside of strings.
-func depth(b []byte) int {
-	most, now, inString := 0, 0, false
+// checkText refuses JSON that not every reader takes: bad UTF-8, NUL even if escaped, brackets that are nested too deep.
+func checkText(b []byte) error {
+	if !utf8.Valid(b) {
+		return unusable("the agent's answer is not UTF-8")
+	}
+	deep, inString := 0, false
 	for i := 0; i < len(b); i++ {
 		switch c := b[i]; {
+		case c == 0 || inString && bytes.HasPrefix(b[i:], []byte(`\u0000`)):
+			return unusable("the agent's answer contains NUL")
 		case inString && c == '\\':
 			i++
 		case c == '"':
 			inString = !inString
 		case inString:
 		case c == '{' || c == '[':
-			now++
-			most = max(most, now)
+			if deep++; deep > maxDepth {
+				return unusable("the agent's answer is nested deeper than %d", maxDepth)
+			}
 		case c == '}' || c == ']':
-			now--
+			deep--
 		}
 	}
-	return most
+	return nil
 }
 
 func cut(s string) string {
@@ -221,68 +260,90 @@ func cut(s string) string {
 	return s
 }
 
-type decoder struct{ items int }
+type decoder struct {
+	to    request
+	items int
+}
 
 func (d *decoder) answer(r wireResult) (ports.Answer, error) {
 	switch {
-	case r.Task != nil:
-		return d.answer(wireResult{ID: r.Task.ID, ContextID: r.Task.ContextID, Status: r.Task.Status, Artifacts: r.Task.Artifacts, History: r.Task.History})
-	case r.Message != nil && r.Status == nil:
-		m := r.Message
-		return d.answer(wireResult{ContextID: m.ContextID, MessageID: m.MessageID, Role: m.Role, Parts: m.Parts})
+	case r.Task != nil && r.Task.Status != nil:
+		return d.taskAnswer(*r.Task)
 	case r.Status != nil:
 		return d.taskAnswer(r)
+	case r.Message != nil && r.Message.Parts != nil:
+		return d.messageAnswer(*r.Message)
 	case r.Parts != nil:
-		m, err := d.message(answeredMessage{MessageID: r.MessageID, Role: "agent", Parts: r.Parts}, "message")
-		return ports.Answer{State: ports.AnswerDone, Messages: []task.Message{m}, ContextID: r.ContextID}, err
+		return d.messageAnswer(r)
 	default:
-		return ports.Answer{}, unusable("the agent's result is neither a task nor a message")
+		return ports.Answer{}, errNeither
 	}
 }
 
+func (d *decoder) messageAnswer(r wireResult) (ports.Answer, error) {
+	m, err := d.message(answeredMessage{MessageID: r.MessageID, Parts: r.Parts}, d.to.id+"-message-0")
+	return ports.Answer{State: ports.AnswerDone, Messages: []task.Message{m}, ContextID: r.ContextID}, err
+}
+
 func (d *decoder) taskAnswer(r wireResult) (ports.Answer, error) {
+	asked := d.to.remoteTaskID
+	switch {
+	case r.ID == "":
+		r.ID = asked
+	case asked != "" && r.ID != asked:
+		return ports.Answer{}, unusable("the agent answered about another task")
+	}
 	a := ports.Answer{RemoteTaskID: r.ID, ContextID: r.ContextID}
 	state := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(r.Status.State, "TASK_STATE_")), "_", "-")
 	switch state {
 	case "completed":
 		a.State = ports.AnswerDone
 	case "submitted", "working":
-		a.State = ports.AnswerWorking
-	case "failed", "rejected":
-		a.State, a.Reason = ports.AnswerFailed, "the agent "+state+" the task"
-		if state == "failed" {
-			a.Reason = "the agent reports that it failed"
+		if r.ID == "" {
+			return a, unusable("the agent says that it works on the task, but gives no id to ask for")
 		}
+		a.State = ports.AnswerWorking
+		return a, nil
+	case "failed":
+		a.State, a.Reason = ports.AnswerFailed, "the agent reports that it failed"
+	case "rejected":
+		a.State, a.Reason = ports.AnswerFailed, "the agent rejected the task"
 	case "canceled", "cancelled":
 		a.State, a.Reason = ports.AnswerFailed, "the agent cancelled the task"
-	case "input-required", "auth-required":
-		a.State, a.Reason = ports.AnswerFailed, "the agent asks for more: "+state
+	case "input-required":
+		a.State, a.Reason = ports.AnswerFailed, "the agent asks for input"
+	case "auth-required":
+		a.State, a.Reason = ports.AnswerFailed, "the agent asks for authentication"
 	default:
 		return a, unusable("the agent's task is in the unknown state %q", cut(r.Status.State))
 	}
-	if a.State == ports.AnswerWorking {
-		return a, nil
+	base := r.ID
+	if base == "" {
+		base = d.to.id
 	}
 	// What is in the history may stand in the status again.
 	seen := map[string]bool{}
-	list := r.History
-	if r.Status.Message != nil {
-		list = append(list[:len(list):len(list)], *r.Status.Message)
-	}
-	for i, m := range list {
+	for i, m := range r.History {
 		if role := strings.ToLower(strings.TrimPrefix(m.Role, "ROLE_")); role != "agent" || (m.MessageID != "" && seen[m.MessageID]) {
 			continue
 		}
 		seen[m.MessageID] = true
-		msg, err := d.message(m, fmt.Sprintf("%s-message-%d", r.ID, i))
+		msg, err := d.message(m, fmt.Sprintf("%s-message-%d", base, i))
 		if err != nil {
 			return a, err
 		}
 		a.Messages = append(a.Messages, msg)
 	}
-	if a.State == ports.AnswerFailed && r.Status.Message != nil {
-		if words := textOf(r.Status.Message.Parts); words != "" {
+	if m := r.Status.Message; m != nil {
+		msg, err := d.message(*m, fmt.Sprintf("%s-message-%d", base, len(r.History)))
+		if err != nil {
+			return a, err
+		}
+		if words := textOf(msg.Parts); a.State == ports.AnswerFailed && words != "" {
 			a.Reason += ": " + cut(words)
+		}
+		if m.MessageID == "" || !seen[m.MessageID] {
+			a.Messages = append(a.Messages, msg)
 		}
 	}
 	for i, w := range r.Artifacts {
@@ -291,21 +352,18 @@ func (d *decoder) taskAnswer(r wireResult) (ports.Answer, error) {
 			return a, err
 		}
 		if w.ArtifactID == "" {
-			w.ArtifactID = fmt.Sprintf("%s-artifact-%d", r.ID, i)
+			w.ArtifactID = fmt.Sprintf("%s-artifact-%d", base, i)
 		}
 		a.Artifacts = append(a.Artifacts, task.Artifact{ID: w.ArtifactID, Name: w.Name, Description: w.Description, Parts: parts})
 	}
 	return a, nil
 }
 
-func textOf(parts []answeredPart) string {
+func textOf(parts []task.Part) string {
 	var words []string
 	for _, p := range parts {
 		var s string
-		switch {
-		case p.Text != nil:
-			words = append(words, *p.Text)
-		case p.Type == "text" && json.Unmarshal(p.Data, &s) == nil:
+		if p.Type == task.PartText && json.Unmarshal(p.Data, &s) == nil {
 			words = append(words, s)
 		}
 	}
@@ -342,14 +400,14 @@ func (p answeredPart) part() (task.Part, error) {
 		switch {
 		case p.Text != nil:
 			kind = "text"
-		case p.Raw != nil || p.URL != nil:
+		case p.Raw != nil || p.URL != nil || isObject(p.File):
 			kind = "file"
 		case p.Data != nil:
 			kind = "data"
 		}
 	}
 	out := task.Part{Type: task.PartType(kind), Data: p.Data}
-	if bytes.HasPrefix(bytes.TrimSpace(p.Metadata), []byte("{")) {
+	if isObject(p.Metadata) {
 		out.Metadata = p.Metadata
 	}
 	switch out.Type {
@@ -366,25 +424,53 @@ func (p answeredPart) part() (task.Part, error) {
 			return out, unusable("a data part of the agent's answer has no data")
 		}
 	case task.PartFile:
-		if p.File != nil {
-			out.Data = p.File
-		}
-		if p.Raw != nil || p.URL != nil {
-			file := map[string]any{}
-			for name, v := range map[string]*string{"bytes": p.Raw, "uri": p.URL, "name": &p.Filename, "mimeType": &p.MediaType} {
-				if v != nil && *v != "" {
-					file[name] = *v
-				}
-			}
-			out.Data, _ = json.Marshal(file) // strings always marshal
-		}
-		if !bytes.HasPrefix(bytes.TrimSpace(out.Data), []byte("{")) {
-			return out, unusable("a file part of the agent's answer has no file")
+		var err error
+		if out.Data, err = p.file(); err != nil {
+			return out, err
 		}
 	default:
 		return out, unusable("a part of the agent's answer is of the unknown kind %q", cut(kind))
 	}
 	return out, nil
+}
+
+// file is what a part says of a file, in the form that a task.PartFile has.
+func (p answeredPart) file() (json.RawMessage, error) {
+	out := file{Name: p.Filename, MimeType: p.MediaType, Bytes: p.Raw, URI: p.URL}
+	given := p.File
+	if given == nil {
+		given = p.Data // the {type, data} dialect
+	}
+	if isObject(given) {
+		var f answeredFile
+		if json.Unmarshal(given, &f) != nil {
+			return nil, unusable("a file part of the agent's answer has no file")
+		}
+		out = file{
+			Name: cmp.Or(f.Name, out.Name), MimeType: cmp.Or(f.MimeType, f.MediaType, out.MimeType),
+			Bytes: cmp.Or(f.Bytes, f.WithBytes, out.Bytes), URI: cmp.Or(f.URI, f.WithURI, out.URI),
+		}
+	}
+	switch {
+	case out.Bytes == nil && (out.URI == nil || *out.URI == ""):
+		return nil, unusable("a file part of the agent's answer has no file")
+	case out.Bytes != nil && !isBase64(*out.Bytes):
+		return nil, unusable("a file in the agent's answer is not base64")
+	}
+	b, _ := json.Marshal(out) // strings always marshal
+	return b, nil
+}
+
+func isObject(b json.RawMessage) bool { return bytes.HasPrefix(bytes.TrimSpace(b), []byte("{")) }
+
+// isBase64 takes every common alphabet, with and without padding.
+func isBase64(s string) bool {
+	for _, e := range []*base64.Encoding{base64.StdEncoding, base64.RawStdEncoding, base64.URLEncoding, base64.RawURLEncoding} {
+		if _, err := e.DecodeString(s); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // asCallError classifies what went wrong with an answer.

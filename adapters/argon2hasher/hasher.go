@@ -15,23 +15,21 @@ var _ ports.PasswordHasher = (*Hasher)(nil)
 // params are OWASP's: 19 MiB, two passes, one lane. A hash takes some tens of milliseconds of one core.
 var params = &argon2id.Params{Memory: 19 << 10, Iterations: 2, Parallelism: 1, SaltLength: 16, KeyLength: 32}
 
-// atOnce bounds how many passwords are worked on, so that a flood of log-ins takes neither all cores nor all memory.
+// atOnce bounds how many passwords are worked on by default, so that a flood of log-ins takes neither all cores nor all
+// memory.
 const atOnce = 2
 
-// Hasher is a ports.PasswordHasher.
-type Hasher struct {
-	slots chan struct{}
-	dummy string // compared with when there is no user, so that it takes as long
-}
+// dummy is of the same params. It is compared with when there is no user, so that it takes as long.
+const dummy = "$argon2id$v=19$m=19456,t=2,p=1$t2sUWbyPn25vaGKVWuAx4w$jWG/zLFcTHTzOx/PZNVS0YeYljdhSMWa/Yzcq0C5gIU"
 
-// New makes a hasher.
-func New() *Hasher {
-	dummy, err := argon2id.CreateHash("nobody", params)
-	if err != nil {
-		panic(err) // only without a source of randomness
-	}
-	return &Hasher{slots: make(chan struct{}, atOnce), dummy: dummy}
-}
+// Hasher is a ports.PasswordHasher.
+type Hasher struct{ slots chan struct{} }
+
+// New makes a hasher that works on two passwords at once.
+func New() *Hasher { return NewAtOnce(atOnce) }
+
+// NewAtOnce makes a hasher that works on n passwords at once, at least one. Each takes 19 MiB and a core meanwhile.
+func NewAtOnce(n int) *Hasher { return &Hasher{slots: make(chan struct{}, max(n, 1))} }
 
 func (h *Hasher) enter(ctx context.Context) (leave func(), err error) {
 	if err := ctx.Err(); err != nil {
@@ -45,7 +43,7 @@ func (h *Hasher) enter(ctx context.Context) (leave func(), err error) {
 	}
 }
 
-// Hash implements ports.PasswordHasher.
+// Hash implements ports.PasswordHasher. Waiting for its turn ends with ctx.
 func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	leave, err := h.enter(ctx)
 	if err != nil {
@@ -55,7 +53,7 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	return argon2id.CreateHash(password, params)
 }
 
-// Verify implements ports.PasswordHasher.
+// Verify implements ports.PasswordHasher. Waiting for its turn ends with ctx.
 func (h *Hasher) Verify(ctx context.Context, password, hash string) (bool, error) {
 	leave, err := h.enter(ctx)
 	if err != nil {
@@ -64,7 +62,7 @@ func (h *Hasher) Verify(ctx context.Context, password, hash string) (bool, error
 	defer leave()
 	known := hash != ""
 	if !known {
-		hash = h.dummy
+		hash = dummy
 	}
 	ok, err := argon2id.ComparePasswordAndHash(password, hash)
 	if err != nil {
