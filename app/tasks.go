@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -47,7 +48,7 @@ type CreateTask struct {
 }
 
 // Create takes a task on: the price is held, and the task is forwarded to the agent soon after. Any known caller may
-// call it, and pays. The caller's key's agent, if any, is the requester. One commit.
+// call it, and pays. The caller's key's agent, if any, is the requester. One commit; with a skill one read before it.
 func (s *Tasks) Create(ctx context.Context, c identity.Caller, in CreateTask) (TaskView, error) {
 	if err := identity.Authorize(c, identity.TaskCreate, identity.Resource{}); err != nil {
 		return TaskView{}, err
@@ -64,11 +65,24 @@ func (s *Tasks) Create(ctx context.Context, c identity.Caller, in CreateTask) (T
 		bad.Add("minTrustScore", "must be 0 to 100")
 		return TaskView{}, bad.Err()
 	}
+	var checked json.RawMessage // the schema that the input was held against
+	if in.SkillID != "" {
+		a, err := liveAgent(ctx, s.Store.Read().Agents.Get, in.AgentID)
+		if err == nil {
+			checked, err = s.checkInput(a, in)
+		}
+		if err != nil {
+			return TaskView{}, err
+		}
+	}
 	var out TaskView
 	err := s.update(ctx, func(ctx context.Context, u *unit) error {
 		a, err := liveAgent(ctx, u.Agents.Get, in.AgentID)
 		if err == nil {
 			err = s.checkAgent(a, in, u.now)
+		}
+		if skill, _ := a.Skill(in.SkillID); err == nil && in.SkillID != "" && !bytes.Equal(skill.InputSchema, checked) {
+			_, err = s.checkInput(a, in) // it was changed just now
 		}
 		if err != nil {
 			return err
@@ -107,17 +121,20 @@ func (s *Tasks) checkAgent(a registry.Agent, in CreateTask, now time.Time) error
 			"the agent's trust score of %g is below the minTrustScore of %g", a.TrustScore, *m).
 			With("trustScore", a.TrustScore).With("minTrustScore", *m)
 	}
-	if in.SkillID == "" {
-		return nil
-	}
+	return nil
+}
+
+// checkInput holds the input against the skill's schema, and returns that. It may take a while, so it is no part of a
+// unit of work.
+func (s *Tasks) checkInput(a registry.Agent, in CreateTask) (schema json.RawMessage, err error) {
 	var bad fault.Fields
 	skill, ok := a.Skill(in.SkillID)
 	if !ok {
 		bad.Add("skillId", "is no skill of agent %s", a.ID)
-		return bad.Err()
+		return nil, bad.Err()
 	}
 	if skill.InputSchema == nil {
-		return nil
+		return nil, nil
 	}
 	input := in.Input
 	if len(input) == 0 {
@@ -125,16 +142,16 @@ func (s *Tasks) checkAgent(a registry.Agent, in CreateTask, now time.Time) error
 	}
 	faults, err := s.Schema.Validate(skill.InputSchema, input)
 	if err != nil {
-		return fmt.Errorf("validate input: %w", err)
+		return nil, fmt.Errorf("validate input: %w", err)
 	}
 	for _, f := range faults {
 		path := "input"
-		if f.Path != "" {
-			path += "." + f.Path
+		if f.Path != "" && f.Path[0] != '[' {
+			path += "."
 		}
-		bad.Add(path, "%s", f.Message)
+		bad.Add(path+f.Path, "%s", f.Message)
 	}
-	return bad.Err()
+	return skill.InputSchema, bad.Err()
 }
 
 func holdOf(t task.Task) ledger.Hold {

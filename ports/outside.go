@@ -56,7 +56,7 @@ type CallError struct {
 	Code        string // one of task's error codes
 	Message     string // names the cause, fit to be shown to the requester
 	Retryable   bool   // another attempt may do better
-	Unreachable bool   // no connection came about
+	Unreachable bool   // no connection came about, or it broke before an answer began
 	RetryAfter  time.Duration
 }
 

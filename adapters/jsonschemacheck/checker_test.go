@@ -3,6 +3,8 @@ package jsonschemacheck
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -107,6 +109,18 @@ func TestWhatIsWrongWithASchemaIsSaid(t *testing.T) {
 		require.ErrorContains(t, err, says, cut(schema))
 		require.NotContains(t, err.Error(), "\n")
 		require.Less(t, len(err.Error()), 2*maxText)
+	}
+}
+
+func TestNoFileIsOpened(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "schema.json")
+	require.NoError(t, os.WriteFile(file, []byte(`{"$schema":"https://json-schema.org/draft/2020-12/schema","type":"object"}`), 0o600))
+	for _, schema := range []string{`{"$schema":%q}`, `{"$ref":%q}`, `{"$id":%q,"properties":{"a":{"$ref":"schema.json#/type"}}}`, `{"not":{"$dynamicRef":%q}}`} {
+		for _, url := range []string{"file://" + file, file} {
+			err := New().Compile(fmt.Appendf(nil, schema, url))
+			require.Error(t, err, schema)
+			require.NotContains(t, err.Error(), "object")
+		}
 	}
 }
 

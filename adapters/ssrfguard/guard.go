@@ -91,7 +91,7 @@ func (g *Guard) Check(ctx context.Context, endpoint string) error {
 	return nil
 }
 
-func (g *Guard) public(a netip.Addr) bool { return a.Zone() == "" && g.safe.SafeAddr(a) == nil }
+func (g *Guard) public(a netip.Addr) bool { return g.safe.SafeAddr(a) == nil }
 
 func refuse(format string, args ...any) error {
 	var bad fault.Fields

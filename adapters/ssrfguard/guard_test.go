@@ -75,7 +75,7 @@ func TestDisguisesAreSeenThrough(t *testing.T) {
 	for _, endpoint := range []string{
 		"http://2130706433/", "http://0x7f000001/", "http://017700000001/", "http://0x7f.1/", "http://0177.0.0.1/", "http://127.1/", "http://0/",
 		"http://127.0.0.1./", "http://0x7f.1./", "http://LOCALHOST./", "http://a.localhost:1/", "http://①②⑦.⓪.⓪.①/", "http://127。0。0。1/",
-		"http://１２７．０．０．１/", "http://ⓛⓞⓒⓐⓛⓗⓞⓢⓣ/", "http://user@127.0.0.1/", "http://[::1%25lo]/",
+		"http://１２７．０．０．１/", "http://ⓛⓞⓒⓐⓛⓗⓞⓢⓣ/", "http://user@127.0.0.1/", "http://[::1%25lo]/", "http://[2606:4700::1111%25eth0]/",
 		"ftp://8.8.8.8/", "file:///etc/passwd", "gopher://8.8.8.8/", "//8.8.8.8/", "http:///x", "http://", "8.8.8.8:80", "http://%zz/",
 	} {
 		err := New(false).Check(t.Context(), endpoint)
