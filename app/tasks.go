@@ -93,21 +93,20 @@ func (s *Tasks) Create(ctx context.Context, c identity.Caller, in CreateTask) (T
 		if err != nil {
 			return err
 		}
+		if t.Price > 0 { // first, as it is what is refused most: nothing has to be taken back then
+			hold, err := holdOf(t).Place(u.now)
+			if err == nil {
+				err = u.post(ctx, hold)
+			}
+			if err != nil {
+				return err
+			}
+		}
 		if err := u.Tasks.Insert(ctx, t, events); err != nil {
 			return fmt.Errorf("insert task: %w", err)
 		}
-		if err := u.enqueue(ctx, jobForward, t.ID, u.now, ports.PriorityInteractive); err != nil {
-			return err
-		}
 		out = view(t, events)
-		if t.Price == 0 {
-			return nil
-		}
-		hold, err := holdOf(t).Place(u.now)
-		if err != nil {
-			return err
-		}
-		return u.post(ctx, hold)
+		return u.enqueue(ctx, jobForward, t.ID, u.now, ports.PriorityInteractive)
 	})
 	return out, err
 }

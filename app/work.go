@@ -303,9 +303,9 @@ func (w *Worker) forward(ctx context.Context, job ports.Job, f forwarding) error
 		}
 	}
 	return w.update(ctx, func(ctx context.Context, u *unit) error {
-		t, agent, err := u.taskAndAgent(ctx, f.task.ID)
+		t, err := u.Tasks.Lock(ctx, f.task.ID)
 		if err != nil {
-			return err
+			return fmt.Errorf("lock task: %w", err)
 		}
 		if failed != nil && failed.Unreachable {
 			if err := w.noteUnreachable(ctx, u, f.agent.ID); err != nil {
@@ -317,7 +317,7 @@ func (w *Worker) forward(ctx context.Context, job ports.Job, f forwarding) error
 		}
 		cmd, again := next(t, answer, failed, callCtx.Err() != nil, job.Attempt, u.now)
 		if cmd != nil {
-			if t, _, err = w.apply(ctx, u, t, agent, cmd); err != nil {
+			if t, _, err = w.apply(ctx, u, t, f.agent, cmd); err != nil {
 				return err
 			}
 		}

@@ -11,7 +11,8 @@ type Store interface {
 	// Update returns nil the change is durable. fn may run more than once (after a serialisation failure, or alone after
 	// having shared a commit with others that failed), so it must not act outside of tx. A Get through tx sees what the
 	// transaction wrote so far, and a Lock keeps the row from changing until the end. Update inside fn with fn's context
-	// is ErrNestedUpdate. When ctx ends before the commit began, nothing is saved.
+	// is ErrNestedUpdate. When ctx ends before the commit began, nothing is saved. What a store finds wrong with a write it
+	// says there and then, or in a later step, or as Update's error.
 	Update(ctx context.Context, fn func(ctx context.Context, tx Tx) error) error
 	// Read gives access to what is committed. Each call stands for itself: two calls may see different moments.
 	Read() Reads

@@ -1,6 +1,6 @@
 package postgres
 
-// WithGroup lets units of work share a commit, which the writers of this adapter do not do by themselves.
-func WithGroup(n int) Option {
-	return func(o *options) { o.group = n }
+// WithCommit puts a fault around every COMMIT.
+func WithCommit(around func(commit func() error) error) Option {
+	return func(o *options) { o.commit = around }
 }

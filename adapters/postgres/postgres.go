@@ -25,8 +25,9 @@ import (
 var _ ports.Store = (*Store)(nil)
 
 const (
-	defaultWriters = 16
+	defaultWriters = 2
 	defaultReaders = 8
+	defaultGroup   = 128
 	connectTimeout = 3 * time.Second
 )
 
@@ -36,18 +37,28 @@ type Option func(*options)
 type options struct {
 	writers, readers int
 	group            int
+	commit           func(commit func() error) error
 }
 
-// WithWriters sets how many transactions run at the same time; the default is 16. PostgreSQL itself lets those that
-// commit at the same time share a flush of the disk.
+// WithWriters sets how many transactions run at the same time; the default is 2: one is built up while the other is on
+// its way to the disk. More of them hold fewer units of work each, and wait for each other's rows.
 func WithWriters(n int) Option {
 	return func(o *options) { o.writers = max(n, 1) }
+}
+
+// WithGroup sets how many units of work may share a transaction and its commit; the default is 128. Nothing waits for
+// company: a writer takes what is there.
+func WithGroup(n int) Option {
+	return func(o *options) { o.group = max(n, 1) }
 }
 
 // WithReaders sets how many reads run at the same time; the default is 8.
 func WithReaders(n int) Option {
 	return func(o *options) { o.readers = max(n, 1) }
 }
+
+// Stats counts what a store has asked of its database since it was opened.
+type Stats = bunstore.Stats
 
 // Store is a ports.Store in PostgreSQL. Writers and readers have connections of their own, so it holds at most their sum.
 type Store struct {
@@ -57,7 +68,7 @@ type Store struct {
 
 // Open opens a database whose schema is up to date; Migrate makes it so.
 func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
-	o := options{writers: defaultWriters, readers: defaultReaders, group: 1}
+	o := options{writers: defaultWriters, readers: defaultReaders, group: defaultGroup}
 	for _, set := range opts {
 		set(&o)
 	}
@@ -70,7 +81,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 	}
 	handle := bun.NewDB(db, pgdialect.New())
 	return &Store{db: db, Store: bunstore.New(bunstore.Config{
-		Dialect: dialect(), Write: handle, Read: handle, Writers: o.writers, Readers: o.readers, Group: o.group,
+		Dialect: dialect(), Write: handle, Read: handle, Writers: o.writers, Readers: o.readers, Group: o.group, Commit: o.commit,
 	})}, nil
 }
 
@@ -101,7 +112,7 @@ func open(url string, conns int) (*sql.DB, error) {
 // from them are locked, the rest are relative updates.
 func dialect() bunstore.Dialect {
 	return bunstore.Dialect{
-		Name: "postgres", Begin: "BEGIN", Lock: " FOR UPDATE", LockUsers: "LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE",
+		Name: "postgres", Begin: "BEGIN", Lock: " FOR UPDATE", Skip: " FOR UPDATE SKIP LOCKED", Pipeline: pipeline, LockUsers: "LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE",
 		Numbered: true, Prepare: true,
 		Duplicate: func(err error) bool { return code(err) == "23505" },
 		Retryable: func(err error) bool {

@@ -37,6 +37,9 @@ func WithReaders(n int) Option {
 	return func(o *options) { o.readers = max(n, 1) }
 }
 
+// Stats counts what a store has asked of its database since it was opened.
+type Stats = bunstore.Stats
+
 // Store is a ports.Store in a SQLite file.
 type Store struct {
 	*bunstore.Store

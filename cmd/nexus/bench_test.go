@@ -46,8 +46,9 @@ func (c *counted) Update(ctx context.Context, fn func(context.Context, ports.Tx)
 }
 
 // BenchmarkTaskEndToEnd is a paid task from POST /api/v1/tasks until GET says that it is completed, over HTTP, with durable
-// commits and an agent that answers at once; client, server, worker and agent share this process. It also reports the
-// units of work a task takes, and its rate beside that of as many clients that commit one row at a time in the same run.
+// commits and an agent that answers at once; client, server, worker and agent share this process. It also reports what a
+// task takes: units of work, commits, and round trips to the database (on SQLite: statements), those of the client's
+// requests included; and its rate beside that of as many clients that commit one row at a time in the same run.
 func BenchmarkTaskEndToEnd(b *testing.B) {
 	for _, on := range []string{"sqlite", "postgres", "postgres+asynq"} {
 		for _, clients := range []int{1, 16} {
@@ -56,8 +57,14 @@ func BenchmarkTaskEndToEnd(b *testing.B) {
 	}
 }
 
+// counting is a store that says what it asks of its database.
+type counting interface {
+	store
+	Stats() sqlite.Stats
+}
+
 // benchStore opens a store and says how many single-row commits a second it gets of as many clients.
-func benchStore(b *testing.B, on string, clients int) (disk store, rowsPerSecond float64) {
+func benchStore(b *testing.B, on string, clients int) (disk counting, rowsPerSecond float64) {
 	b.Helper()
 	if on == "sqlite" {
 		path := filepath.Join(b.TempDir(), "nexus.db")
@@ -135,6 +142,7 @@ func benchTasks(b *testing.B, on string, clients int) {
 	var took []time.Duration
 	var next atomic.Int64
 	store.units.Store(0)
+	asked := disk.Stats()
 	b.ResetTimer()
 	began := time.Now()
 	var wg sync.WaitGroup
@@ -172,6 +180,8 @@ func benchTasks(b *testing.B, on string, clients int) {
 	b.ReportMetric(rate, "tasks/s")
 	b.ReportMetric(float64(store.units.Load())/float64(b.N), "units/task")
 	b.ReportMetric(rate/row, "tasks/insert")
+	b.ReportMetric(float64(disk.Stats().Commits-asked.Commits)/float64(b.N), "commits/task")
+	b.ReportMetric(float64(disk.Stats().RoundTrips-asked.RoundTrips)/float64(b.N), "trips/task")
 	sum, err := store.Read().Ledger.Imbalance(context.Background())
 	require.NoError(b, err)
 	require.Zero(b, sum)

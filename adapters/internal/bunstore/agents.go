@@ -20,7 +20,7 @@ var _ ports.AgentStore = (*agents)(nil)
 
 var (
 	qAgentVersion = hot(`SELECT version, trust_score, featured FROM agents WHERE id = ?`)
-	qLockAgent    = hot(`SELECT version, trust_score, featured FROM agents WHERE id = ?{lock}`)
+	qLockAgent    = hot(`SELECT version, trust_score, featured FROM agents WHERE id = ?{lock}`).ranked(rankAgent, 0).locks("agent")
 	qAgent        = hot(`SELECT ` + agentColumns + ` FROM agents AS a WHERE a.id = ?`)
 
 	qInsertAgent = hot(`INSERT INTO agents (id, trust_score, created_at, ` + savedColumns + `) VALUES (?, ?, ?` + strings.Repeat(", ?", savedCount) + `)`)
@@ -58,13 +58,13 @@ func (v *agents) find(ctx context.Context, q statement, id string) (a registry.A
 	err = v.do(ctx, func(ctx context.Context, c *session) error {
 		var version int64
 		var score float64
-		var featured bool
+		var featured int
 		if err := c.row(ctx, q, []any{id}, &version, &score, &featured); err != nil {
 			return c.store.wrap(err, "read agent")
 		}
 		if known, ok := c.store.agents.get(id, version); ok {
 			a = known
-			a.TrustScore, a.Featured = score, featured
+			a.TrustScore, a.Featured = score, featured != 0
 			return nil
 		}
 		var r agentRow
@@ -109,14 +109,14 @@ func (v *agents) Save(ctx context.Context, a registry.Agent) error {
 		return err
 	}
 	err = v.do(ctx, func(ctx context.Context, c *session) error {
-		var same bool
+		var same int
 		if err := c.row(ctx, qSameTerms, []any{r.Tags, r.Skills, r.ID}, &same); err != nil {
 			return c.store.wrap(err, "compare terms")
 		}
 		if _, err := c.exec(ctx, qSaveAgent, append(r.saved(a), r.ID)...); err != nil {
 			return c.store.wrap(err, "save agent")
 		}
-		if same && a.DeletedAt == nil {
+		if same != 0 && a.DeletedAt == nil {
 			return nil
 		}
 		if _, err := c.exec(ctx, qDropTerms, r.ID); err != nil {
@@ -141,8 +141,7 @@ func insertTerms(ctx context.Context, c *session, a registry.Agent) error {
 	for _, s := range a.Skills {
 		args = append(args, "skill", s.ID, a.ID)
 	}
-	_, err := c.execMulti(ctx, qInsertTerms, args)
-	return c.store.wrap(err, "insert terms")
+	return c.store.wrap(c.send(ctx, qInsertTerms.calls(args)...), "insert terms")
 }
 
 // ListByOwner implements ports.AgentReader. Two statements.
@@ -278,7 +277,7 @@ func relevance(words []string) string {
 // list reads how many agents there are, and a stretch of them: their ids come from an index, and only the rows of the
 // stretch are read.
 func (v *agents) list(ctx context.Context, page ports.Page, by func(*session) filter, order ...string) (out []registry.Agent, total int, err error) {
-	err = v.do(ctx, func(ctx context.Context, c *session) error {
+	err = v.solo(ctx, func(ctx context.Context, c *session) error {
 		out, total = nil, 0
 		f := by(c)
 		if err := f.count(c).Scan(ctx, &total); err != nil {

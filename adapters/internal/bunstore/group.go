@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nexus-protocol/nexus/domain/fault"
 	"github.com/nexus-protocol/nexus/ports"
 )
 
@@ -145,9 +146,22 @@ func (t *txn) do(ctx context.Context, fn func(ctx context.Context, c *session) e
 	err := fn(context.WithoutCancel(ctx), t.c)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		t.failed = err
-		t.c.dirty = true
+		if _, refused := fault.As(err); !refused { // by the database, which may have given up the transaction
+			t.c.dirty = true
+		}
 	}
 	return err
+}
+
+func (t *txn) solo(ctx context.Context, fn func(ctx context.Context, c *session) error) error {
+	return t.do(ctx, func(ctx context.Context, c *session) error {
+		if c.lane != nil {
+			if err := c.lane.alone(); err != nil {
+				return err
+			}
+		}
+		return fn(ctx, c)
+	})
 }
 
 // retryable tells an error after which a unit of work may do better when it runs again.
@@ -231,6 +245,16 @@ func (w *writer) next() *request {
 
 // group runs a request and all that wait behind it.
 func (w *writer) group(first *request) {
+	if w.store.cfg.Dialect.Pipeline != nil {
+		var all []*request
+		for r := first; r != nil; r = w.next() {
+			all = append(all, r)
+			w.ran = all // which is what next counts
+		}
+		w.ran = nil
+		w.together(all)
+		return
+	}
 	for r := first; r != nil; r = w.next() {
 		if w.add(r); w.failed != nil {
 			break
@@ -264,7 +288,7 @@ func (w *writer) add(r *request) {
 			return
 		}
 	}
-	w.let(r)
+	r.let(w.c)
 	if r.out.err != nil && r.out.again { // all locks must go: to keep those of the others could make the next one fail alike
 		w.failed = r.out.err
 		return
@@ -360,7 +384,7 @@ func (w *writer) attempt(r *request) (again bool, err error) {
 		return w.store.retryable(err), err
 	}
 	w.open, w.ran = true, append(w.ran, r) // in case it ends the goroutine
-	w.let(r)
+	r.let(w.c)
 	w.open, w.ran = false, w.ran[:0]
 	if r.out.err != nil {
 		w.rollback()
@@ -377,9 +401,9 @@ func (w *writer) attempt(r *request) (again bool, err error) {
 }
 
 // let runs the unit's function and notes how it ended, whichever way that was.
-func (w *writer) let(r *request) {
-	w.c.dirty = false
-	t := &txn{c: w.c}
+func (r *request) let(c *session) {
+	c.dirty = false
+	t := &txn{c: c}
 	returned := false
 	defer func() {
 		t.ended.Store(true)
@@ -393,6 +417,9 @@ func (w *writer) let(r *request) {
 		}
 	}()
 	err := r.fn(r.ctx, newViews(t).tx())
+	if err == nil && t.failed == nil {
+		err = t.do(r.ctx, func(ctx context.Context, c *session) error { return c.flush(ctx) })
+	}
 	returned = true
 	switch {
 	case t.failed != nil && err == nil: // it went on after an error that it must not go on after
@@ -400,7 +427,7 @@ func (w *writer) let(r *request) {
 	case err == nil:
 		err = r.ctx.Err()
 	}
-	r.out = outcome{err: err, again: w.store.retryable(t.failed)}
+	r.out = outcome{err: err, again: c.store.retryable(t.failed)}
 }
 
 var (
@@ -419,11 +446,9 @@ func (w *writer) begin() error {
 	for fresh := false; ; fresh = true {
 		if w.c == nil {
 			fresh = true
-			c, err := w.store.open(context.Background(), w.store.cfg.Write)
-			if err != nil {
+			if err := w.connect(); err != nil {
 				return err
 			}
-			w.c = c
 		}
 		err := w.c.plain(context.Background(), w.store.cfg.Dialect.Begin)
 		if err == nil {
@@ -440,7 +465,13 @@ func (w *writer) begin() error {
 	}
 }
 
+func (w *writer) connect() (err error) {
+	w.c, err = w.store.open(context.Background(), w.store.cfg.Write)
+	return err
+}
+
 func (w *writer) commit() error {
+	w.store.stats.commits.Add(1)
 	commit := func() error { return w.c.plain(context.Background(), "COMMIT") }
 	if around := w.store.cfg.Commit; around != nil {
 		return around(commit)

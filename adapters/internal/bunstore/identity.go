@@ -45,7 +45,7 @@ func (v *users) find(ctx context.Context, q statement, by string) (identity.User
 
 // Count implements ports.UserStore. One statement, and one for the lock where there is one.
 func (v *users) Count(ctx context.Context) (n int, err error) {
-	err = v.do(ctx, func(ctx context.Context, c *session) error {
+	err = v.solo(ctx, func(ctx context.Context, c *session) error {
 		if lock := c.store.cfg.Dialect.LockUsers; lock != "" {
 			if err := c.plain(ctx, lock); err != nil {
 				return c.store.wrap(err, "lock users")
@@ -61,7 +61,7 @@ func (v *users) Count(ctx context.Context) (n int, err error) {
 // Insert implements ports.UserStore. One statement.
 func (v *users) Insert(ctx context.Context, u identity.User) error {
 	row := userRow{ID: u.ID, Email: u.Email, PasswordHash: u.PasswordHash, Role: u.Role, CreatedAt: at(u.CreatedAt)}
-	return v.do(ctx, func(ctx context.Context, c *session) error {
+	return v.solo(ctx, func(ctx context.Context, c *session) error {
 		r, err := c.writes().NewInsert().Model(&row).On("CONFLICT (email) DO NOTHING").Exec(ctx)
 		if err != nil {
 			return c.store.wrap(err, "insert user")
@@ -78,7 +78,7 @@ type sessions struct{ access }
 var (
 	qSession = hot(`SELECT s.token_hash, s.user_id, s.created_at, s.last_seen_at, s.expires_at, ` + userColumns + `
 		FROM sessions AS s JOIN users AS u ON u.id = s.user_id WHERE s.token_hash = ?`)
-	qTouchSession = hot(`UPDATE sessions SET last_seen_at = ?, expires_at = ? WHERE token_hash = ?`)
+	qTouchSession = hot(`UPDATE sessions SET last_seen_at = ?, expires_at = ? WHERE token_hash = ?`).ranked(rankAccess, 2)
 )
 
 // Get implements ports.SessionReader. One statement.
@@ -98,7 +98,7 @@ func (v *sessions) Get(ctx context.Context, tokenHash string) (identity.Session,
 // Insert implements ports.SessionStore. One statement.
 func (v *sessions) Insert(ctx context.Context, s identity.Session) error {
 	row := sessionRow{TokenHash: s.TokenHash, UserID: s.UserID, CreatedAt: at(s.CreatedAt), LastSeenAt: at(s.LastSeenAt), ExpiresAt: at(s.ExpiresAt)}
-	return v.do(ctx, func(ctx context.Context, c *session) error {
+	return v.solo(ctx, func(ctx context.Context, c *session) error {
 		_, err := c.writes().NewInsert().Model(&row).Exec(ctx)
 		return c.store.wrap(err, "insert session")
 	})
@@ -114,7 +114,7 @@ func (v *sessions) Touch(ctx context.Context, s identity.Session) error {
 
 // Delete implements ports.SessionStore. One statement.
 func (v *sessions) Delete(ctx context.Context, tokenHash string) error {
-	return v.do(ctx, func(ctx context.Context, c *session) error {
+	return v.solo(ctx, func(ctx context.Context, c *session) error {
 		_, err := c.writes().NewDelete().Model((*sessionRow)(nil)).Where("token_hash = ?", tokenHash).Exec(ctx)
 		return c.store.wrap(err, "delete session")
 	})
@@ -122,7 +122,7 @@ func (v *sessions) Delete(ctx context.Context, tokenHash string) error {
 
 // DeleteExpired implements ports.SessionStore. One statement.
 func (v *sessions) DeleteExpired(ctx context.Context, now time.Time) (n int, err error) {
-	err = v.do(ctx, func(ctx context.Context, c *session) error {
+	err = v.solo(ctx, func(ctx context.Context, c *session) error {
 		r, err := c.writes().NewDelete().Model((*sessionRow)(nil)).Where("expires_at <= ?", at(now)).Exec(ctx)
 		if err != nil {
 			return c.store.wrap(err, "delete expired sessions")
@@ -138,7 +138,7 @@ type keys struct{ access }
 
 var (
 	qKeyByHash = hot(`SELECT ` + keyColumns + `, u.role FROM api_keys AS k JOIN users AS u ON u.id = k.user_id WHERE k.hash = ?`)
-	qTouchKey  = hot(`UPDATE api_keys SET last_used_at = ? WHERE id = ?`)
+	qTouchKey  = hot(`UPDATE api_keys SET last_used_at = ? WHERE id = ?`).ranked(rankAccess, 1)
 )
 
 func keyNotFound(id string) error { return fault.NotFoundf(fault.CodeAPIKeyNotFound, "API key", id) }
@@ -163,7 +163,7 @@ func (v *keys) ByHash(ctx context.Context, hash string) (identity.APIKey, identi
 // ListByAgent implements ports.KeyReader. One statement.
 func (v *keys) ListByAgent(ctx context.Context, agentID string) ([]identity.APIKey, error) {
 	var rows []keyRow
-	err := v.do(ctx, func(ctx context.Context, c *session) error {
+	err := v.solo(ctx, func(ctx context.Context, c *session) error {
 		rows = nil
 		err := c.bun.NewSelect().Model(&rows).Where("k.agent_id = ?", agentID).Where("k.revoked_at IS NULL").OrderExpr("k.created_at DESC, k.id DESC").Scan(ctx)
 		return c.store.wrap(err, "list keys")
@@ -180,7 +180,7 @@ func (v *keys) Insert(ctx context.Context, k identity.APIKey) error {
 	if err != nil {
 		return err
 	}
-	return v.do(ctx, func(ctx context.Context, c *session) error {
+	return v.solo(ctx, func(ctx context.Context, c *session) error {
 		_, err := c.writes().NewInsert().Model(&row).Exec(ctx)
 		return c.store.wrap(err, "insert key")
 	})
@@ -202,7 +202,7 @@ func (v *keys) RevokeAll(ctx context.Context, agentID string, when time.Time) er
 }
 
 func (v *keys) revoke(ctx context.Context, agentID string, keyID *string, when time.Time) (n int64, err error) {
-	err = v.do(ctx, func(ctx context.Context, c *session) error {
+	err = v.solo(ctx, func(ctx context.Context, c *session) error {
 		q := c.writes().NewUpdate().Model((*keyRow)(nil)).Set("revoked_at = ?", at(when)).Where("agent_id = ?", agentID).Where("revoked_at IS NULL")
 		if keyID != nil {
 			q = q.Where("id = ?", *keyID)

@@ -24,11 +24,12 @@ var (
 	qEnqueue = hot(`INSERT INTO jobs (id, kind, subject, run_at, priority, attempt, lease_owner, lease_until) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (id) DO NOTHING`)
 	qClaim = hot(`UPDATE jobs SET attempt = attempt + 1, lease_owner = ?, lease_until = ?
-		WHERE id = ? AND run_at <= ? AND (lease_owner = '' OR lease_until <= ?) RETURNING kind, subject, run_at, priority, attempt`)
-	qFinish  = hot(`DELETE FROM jobs WHERE id = ? AND lease_owner = ? AND attempt = ?`)
-	qRetry   = hot(`UPDATE jobs SET run_at = ?, lease_owner = '', lease_until = 0 WHERE id = ? AND lease_owner = ? AND attempt = ?`)
-	qExtend  = hot(`UPDATE jobs SET lease_until = ? WHERE lease_owner = ? AND lease_owner <> ''`)
-	qRelease = hot(`UPDATE jobs SET lease_owner = '', lease_until = 0 WHERE lease_owner <> '' AND lease_owner <> ?`)
+		WHERE id = ? AND run_at <= ? AND (lease_owner = '' OR lease_until <= ?) RETURNING kind, subject, run_at, priority, attempt`).ranked(rankJob, 2)
+	qFinish = hot(`DELETE FROM jobs WHERE id = ? AND lease_owner = ? AND attempt = ?`).ranked(rankDone, 0)
+	qRetry  = hot(`UPDATE jobs SET run_at = ?, lease_owner = '', lease_until = 0 WHERE id = ? AND lease_owner = ? AND attempt = ?`).ranked(rankDone, 1)
+	// A job that is locked is just being finished.
+	qExtend  = hot(`UPDATE jobs SET lease_until = ? WHERE id IN (SELECT id FROM jobs WHERE lease_owner = ? AND lease_owner <> ''{skip})`).ranked(rankJob, 1)
+	qRelease = hot(`UPDATE jobs SET lease_owner = '', lease_until = 0 WHERE lease_owner <> '' AND lease_owner <> ?`).ranked(rankJob, 0)
 	// Each priority by itself, so that those that are not due yet are never looked at.
 	qDue       = hot(dueOf("0") + ` UNION ALL ` + dueOf("1") + ` UNION ALL ` + dueOf("2") + ` ORDER BY priority, run_at, id LIMIT ?`)
 	qCountJobs = hot(`SELECT count(*) FROM jobs`)
@@ -66,10 +67,15 @@ func (v *jobs) Count(ctx context.Context) (n int, err error) {
 // Enqueue implements ports.JobStore. One statement.
 func (v *jobs) Enqueue(ctx context.Context, j ports.Job) error {
 	return v.do(ctx, func(ctx context.Context, c *session) error {
-		n, err := c.exec(ctx, qEnqueue, j.ID, j.Kind, j.Subject, int64(at(j.RunAt)), int(j.Priority), j.Attempt, j.Lease.Owner, int64(at(j.Lease.Until)))
-		if err == nil && n == 0 {
-			return fmt.Errorf("job %s: %w", j.ID, ports.ErrDuplicate)
-		}
+		added := &call{statement: qEnqueue, args: []any{
+			j.ID, j.Kind, j.Subject, int64(at(j.RunAt)), int(j.Priority), j.Attempt, j.Lease.Owner, int64(at(j.Lease.Until)),
+		}}
+		err := c.later(ctx, func() error {
+			if added.rows == 0 {
+				return fmt.Errorf("job %s: %w", j.ID, ports.ErrDuplicate)
+			}
+			return nil
+		}, added)
 		return c.store.wrap(err, "enqueue")
 	})
 }
@@ -107,11 +113,16 @@ func (v *jobs) fenced(ctx context.Context, claimed ports.Job, q statement, args 
 	if claimed.Lease.Owner == "" { // was never claimed
 		return ports.ErrLeaseLost
 	}
-	n, err := v.change(ctx, q, args...)
-	if err == nil && n == 0 {
-		return ports.ErrLeaseLost
-	}
-	return err
+	return v.do(ctx, func(ctx context.Context, c *session) error {
+		changed := &call{statement: q, args: args}
+		err := c.later(ctx, func() error {
+			if changed.rows == 0 {
+				return ports.ErrLeaseLost
+			}
+			return nil
+		}, changed)
+		return c.store.wrap(err, "change job")
+	})
 }
 
 // Extend implements ports.JobStore. One statement.

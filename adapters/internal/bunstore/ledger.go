@@ -23,16 +23,17 @@ const (
 
 var (
 	qBalance        = hot(`SELECT ` + accountColumns + ` FROM ledger_accounts WHERE user_id = ?`)
+	qTransfer       = hot(`SELECT 1 FROM ledger_transfers WHERE key = ?`)
 	qInsertTransfer = hot(`INSERT INTO ledger_transfers (id, key, reference, description, at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING`)
 	// A row is only there to be taken from when it has enough, whatever has happened to it in the meantime.
 	qChange = hot(`UPDATE ledger_accounts SET available = available + ?, held = held + ?, granted = granted + ?, purchased = purchased + ?,
 		earned = earned + ?, spent = spent + ?, reversed = reversed + ?
-		WHERE user_id = ? AND available + ? >= 0 AND held + ? >= 0 RETURNING available`)
+		WHERE user_id = ? AND available + ? >= 0 AND held + ? >= 0 RETURNING available`).ranked(rankMoney, 7)
 	// For changes that take nothing: the first one makes the account.
-	qAdd = hot(`INSERT INTO ledger_accounts AS a (user_id, ` + accountColumns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+	qAdd = hot(`INSERT INTO ledger_accounts AS a (user_id, `+accountColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (user_id) DO UPDATE SET available = a.available + excluded.available, held = a.held + excluded.held, granted = a.granted + excluded.granted,
 		purchased = a.purchased + excluded.purchased, earned = a.earned + excluded.earned, spent = a.spent + excluded.spent, reversed = a.reversed + excluded.reversed
-		RETURNING available`)
+		RETURNING available`).ranked(rankMoney, 0)
 	qInsertEntries = hotMulti(`INSERT INTO ledger_entries (id, transfer_id, account, type, amount, balance_after, at)`, 7, ``)
 	qUsage         = hot(`SELECT at / 86400000000 AS day, type, CAST(SUM(amount) AS BIGINT) FROM ledger_entries
 		WHERE account = ? AND at >= ? AND type IN ('task_debit', 'task_credit') GROUP BY at / 86400000000, type ORDER BY 1`)
@@ -63,7 +64,7 @@ func (v *books) Transactions(ctx context.Context, userID string, typ ledger.Entr
 		Total    int `bun:"total"`
 	}
 	total := 0
-	err := v.do(ctx, func(ctx context.Context, c *session) error {
+	err := v.solo(ctx, func(ctx context.Context, c *session) error {
 		rows, total = nil, 0
 		where, args := "account = ?", []any{ledger.Available(userID)}
 		if typ != "" {
@@ -143,52 +144,70 @@ func (v *books) sum(ctx context.Context, q statement, args ...any) (sum credits.
 	return sum, err
 }
 
-// Post implements ports.LedgerStore. Two statements, one for each user who has part in it, and one more when it is
-// refused. Accounts are changed in the order of their user ids, so that two transfers never wait for each other.
+// Post implements ports.LedgerStore. One statement for each user who has part in it, sent together, then two more, and
+// two when it is refused. Accounts are changed in the order of their user ids, so that two transfers never wait for each
+// other.
 func (v *books) Post(ctx context.Context, t ledger.Transfer) error {
 	return v.do(ctx, func(ctx context.Context, c *session) error {
 		if err := t.Validate(); err != nil {
 			return err
 		}
-		n, err := c.exec(ctx, qInsertTransfer, t.ID, t.Key, t.Reference, t.Description, int64(at(t.At)))
-		if err != nil {
-			return c.store.wrap(err, "insert transfer")
+		deltas := t.Deltas()
+		changes := make([]*call, len(deltas))
+		left := make([]credits.Amount, len(deltas))
+		for i, d := range deltas {
+			changes[i] = change(d, &left[i])
 		}
-		if n == 0 {
-			return fmt.Errorf("transfer %s: %w", t.Key, ports.ErrDuplicate)
+		if err := c.send(ctx, changes...); err != nil {
+			return c.store.wrap(err, "change accounts")
 		}
-		after := make(map[string]credits.Amount, 2)
-		for _, d := range t.Deltas() {
-			if after[d.UserID], err = change(ctx, c, d); err != nil {
-				return err
+		after := make(map[string]credits.Amount, len(deltas))
+		for i, d := range deltas {
+			if changes[i].rows == 0 {
+				return refused(ctx, c, t, d)
 			}
+			after[d.UserID] = left[i]
 		}
-		args := make([]any, 0, 7*len(t.Postings))
+		transfer := &call{statement: qInsertTransfer, args: []any{t.ID, t.Key, t.Reference, t.Description, int64(at(t.At))}}
+		args := make([]any, 0, qInsertEntries.columns*len(t.Postings))
 		for _, e := range t.Entries(after) {
 			args = append(args, e.ID, e.TransferID, string(e.Account), string(e.Type), int64(e.Amount), int64(e.BalanceAfter), int64(at(e.At)))
 		}
-		_, err = c.execMulti(ctx, qInsertEntries, args)
-		return c.store.wrap(err, "insert entries")
+		err := c.later(ctx, func() error {
+			if transfer.rows == 0 {
+				return fmt.Errorf("transfer %s: %w", t.Key, ports.ErrDuplicate)
+			}
+			return nil
+		}, append([]*call{transfer}, qInsertEntries.calls(args)...)...)
+		return c.store.wrap(err, "insert transfer")
 	})
 }
 
-// change adds a delta to a user's account and returns what is available after it.
-func change(ctx context.Context, c *session, d ledger.Balance) (after credits.Amount, err error) {
+// change adds a delta to a user's account, if that has as much, and reads what is available after it.
+func change(d ledger.Balance, after *credits.Amount) *call {
 	sums := []any{int64(d.Available), int64(d.Held), int64(d.Granted), int64(d.Purchased), int64(d.Earned), int64(d.Spent), int64(d.Reversed)}
 	if d.Available >= 0 && d.Held >= 0 {
-		err = c.row(ctx, qAdd, append([]any{d.UserID}, sums...), &after)
-		return after, c.store.wrap(err, "add to account")
+		return qAdd.first(append([]any{d.UserID}, sums...), after)
 	}
-	err = c.row(ctx, qChange, append(sums, d.UserID, int64(d.Available), int64(d.Held)), &after)
-	if !errors.Is(err, sql.ErrNoRows) {
-		return after, c.store.wrap(err, "change account")
+	return qChange.first(append(sums, d.UserID, int64(d.Available), int64(d.Held)), after)
+}
+
+// refused says why a change of an account was not made: the transfer has been booked before, or the account has too
+// little.
+func refused(ctx context.Context, c *session, t ledger.Transfer, d ledger.Balance) error {
+	var one int
+	switch err := c.row(ctx, qTransfer, []any{t.Key}, &one); {
+	case err == nil:
+		return fmt.Errorf("transfer %s: %w", t.Key, ports.ErrDuplicate)
+	case !errors.Is(err, sql.ErrNoRows):
+		return c.store.wrap(err, "read transfer")
 	}
 	b := ledger.Balance{UserID: d.UserID}
 	if err := readBalance(ctx, c, &b); err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return 0, c.store.wrap(err, "read balance")
+		return c.store.wrap(err, "read balance")
 	}
 	if d.Available < 0 && b.Available < -d.Available {
-		return 0, ledger.Insufficient(-d.Available, b.Available)
+		return ledger.Insufficient(-d.Available, b.Available)
 	}
-	return 0, ledger.Insufficient(-d.Held, b.Held)
+	return ledger.Insufficient(-d.Held, b.Held)
 }

@@ -14,18 +14,56 @@ import (
 )
 
 // statement is SQL that is prepared once a connection. Its parameters are question marks, {lock} stands for the
-// dialect's lock clause.
+// dialect's lock clause, {skip} for the one that passes over locked rows.
 type statement struct {
 	id    int
 	text  string
 	reads bool // changes nothing
+
+	// What follows matters where units of work run in lockstep.
+	rank rank   // of the rows that it may have to wait for
+	key  int    // the parameter that names the row
+	room string // "": it keeps no other unit of the same transaction from the row; else the name of its kind of lock
+	free bool   // it ends the lock on the row instead, before the unit itself does
 }
+
+// rank is the place in the one order in which rows are locked everywhere.
+type rank int
+
+// The ranks.
+const (
+	unranked rank = iota // waits for nobody
+	rankJob
+	rankTask
+	rankAgent // and its evidence
+	rankMoney
+	rankAccess // sessions and keys
+	rankDone   // jobs that the unit itself has claimed
+)
 
 var statements []statement
 
 func hot(text string) statement {
-	q := statement{len(statements), text, strings.HasPrefix(text, "SELECT")}
+	q := statement{id: len(statements) + 1, text: text, reads: strings.HasPrefix(text, "SELECT")}
 	statements = append(statements, q)
+	return q
+}
+
+// ranked says that the statement may wait for the row that its parameter number key names.
+func (q statement) ranked(r rank, key int) statement {
+	q.rank, q.key = r, key
+	return q
+}
+
+// locks says that the row is the unit's alone until the unit ends or a statement frees it.
+func (q statement) locks(room string) statement {
+	q.room = room
+	return q
+}
+
+// frees says that the row is no longer the unit's alone.
+func (q statement) frees(room string) statement {
+	q.room, q.free = room, true
 	return q
 }
 
@@ -47,13 +85,50 @@ func hotMulti(head string, columns int, tail string) multi {
 	return m
 }
 
-// session is a connection with its prepared statements. One goroutine uses it at a time.
-type session struct {
-	store    *Store
+// calls are those that insert rows, maxRows at a time.
+func (m multi) calls(args []any) []*call {
+	var out []*call
+	for len(args) > 0 {
+		rows := min(len(args)/m.columns, maxRows)
+		out = append(out, &call{statement: m.byRows[rows-1], args: args[:rows*m.columns]})
+		args = args[rows*m.columns:]
+	}
+	return out
+}
+
+// call is a statement with its parameters, and what came of it.
+type call struct {
+	statement
+	args  []any
+	visit func(scan func(...any) error) error // for each row that it returns; nil if it returns none
+	rows  int64                               // that were changed, or returned
+}
+
+// first reads the first row that a call returns.
+func (q statement) first(args []any, dest ...any) *call {
+	k := &call{statement: q, args: args}
+	k.visit = func(scan func(...any) error) error {
+		if k.rows > 1 {
+			return nil
+		}
+		return scan(dest...)
+	}
+	return k
+}
+
+// link is a connection with its prepared statements.
+type link struct {
 	conn     *sql.Conn
-	bun      bun.Conn // for what only reads; see writes
+	bun      bun.Conn
 	prepared []*sql.Stmt
-	dirty    bool // something was, or may have been, changed
+}
+
+// session is a connection as one goroutine uses it: a reader's, a writer's, or a unit's of a group in lockstep.
+type session struct {
+	*link
+	store *Store
+	lane  *lane // of a unit that shares the connection with others; nil: nobody else uses it now
+	dirty bool  // something was, or may have been, changed
 }
 
 // writes is Bun for what changes something.
@@ -67,7 +142,7 @@ func (s *Store) open(ctx context.Context, db *bun.DB) (*session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
-	return &session{store: s, conn: c.Conn, bun: c, prepared: make([]*sql.Stmt, len(s.sql))}, nil
+	return &session{store: s, link: &link{conn: c.Conn, bun: c, prepared: make([]*sql.Stmt, len(s.sql))}}, nil
 }
 
 // close gives the connection back. broken throws it away instead.
@@ -85,6 +160,7 @@ func (c *session) close(broken bool) {
 
 // plain runs SQL that has no parameters and no prepared statement.
 func (c *session) plain(ctx context.Context, text string) error {
+	c.store.stats.roundTrips.Add(1)
 	_, err := c.conn.ExecContext(ctx, text)
 	return err
 }
@@ -101,51 +177,92 @@ func (c *session) stmt(ctx context.Context, q statement) (*sql.Stmt, error) {
 	return s, nil
 }
 
-func (c *session) query(ctx context.Context, q statement, args []any) (*sql.Rows, error) {
-	if !c.store.cfg.Dialect.Prepare {
-		return c.conn.QueryContext(ctx, c.store.sql[q.id], args...)
+// send runs statements one after the other; in lockstep it takes one round trip, which other units share.
+func (c *session) send(ctx context.Context, calls ...*call) (err error) {
+	if c.lane != nil {
+		err = c.lane.send(calls)
+	} else {
+		for _, k := range calls {
+			if err = c.run(ctx, k); err != nil {
+				break
+			}
+		}
 	}
-	s, err := c.stmt(ctx, q)
+	for _, k := range calls {
+		c.dirty = c.dirty || !k.reads && (err != nil || k.rows > 0)
+	}
+	return err
+}
+
+// later runs statements, and then check, some time before the unit of work ends, and before anything else that it does.
+// In lockstep they go with its next statement, so that they take no round trip of their own.
+func (c *session) later(ctx context.Context, check func() error, calls ...*call) error {
+	if c.lane != nil {
+		c.lane.behind = append(c.lane.behind, calls...)
+		c.lane.checks = append(c.lane.checks, check)
+		return nil
+	}
+	if err := c.send(ctx, calls...); err != nil {
+		return err
+	}
+	return check()
+}
+
+// flush runs what was left for later.
+func (c *session) flush(ctx context.Context) error {
+	if c.lane == nil || len(c.lane.behind) == 0 {
+		return nil
+	}
+	return c.send(ctx)
+}
+
+// run runs one statement on the connection.
+func (c *session) run(ctx context.Context, k *call) (err error) {
+	c.store.stats.roundTrips.Add(1)
+	text := c.store.sql[k.id]
+	var prepared *sql.Stmt
+	if c.store.cfg.Dialect.Prepare {
+		if prepared, err = c.stmt(ctx, k.statement); err != nil {
+			return err
+		}
+	}
+	k.rows = 0
+	if k.visit == nil {
+		var r sql.Result
+		if prepared != nil {
+			r, err = prepared.ExecContext(ctx, k.args...)
+		} else {
+			r, err = c.conn.ExecContext(ctx, text, k.args...)
+		}
+		if err == nil {
+			k.rows, err = r.RowsAffected()
+		}
+		return err
+	}
+	var rows *sql.Rows
+	if prepared != nil {
+		rows, err = prepared.QueryContext(ctx, k.args...)
+	} else {
+		rows, err = c.conn.QueryContext(ctx, text, k.args...)
+	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return s.QueryContext(ctx, args...)
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		k.rows++
+		if err := k.visit(rows.Scan); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
 }
 
 // exec returns how many rows were changed.
 func (c *session) exec(ctx context.Context, q statement, args ...any) (int64, error) {
-	var r sql.Result
-	var err error
-	if c.store.cfg.Dialect.Prepare {
-		var s *sql.Stmt
-		if s, err = c.stmt(ctx, q); err == nil {
-			r, err = s.ExecContext(ctx, args...)
-		}
-	} else {
-		r, err = c.conn.ExecContext(ctx, c.store.sql[q.id], args...)
-	}
-	if err != nil {
-		c.dirty = true
-		return 0, err
-	}
-	n, err := r.RowsAffected()
-	c.dirty = c.dirty || n > 0 && !q.reads
-	return n, err
-}
-
-// execMulti inserts rows, maxRows at a time, and returns how many were.
-func (c *session) execMulti(ctx context.Context, m multi, args []any) (int64, error) {
-	var total int64
-	for len(args) > 0 {
-		rows := min(len(args)/m.columns, maxRows)
-		n, err := c.exec(ctx, m.byRows[rows-1], args[:rows*m.columns]...)
-		if err != nil {
-			return total, err
-		}
-		total += n
-		args = args[rows*m.columns:]
-	}
-	return total, nil
+	k := &call{statement: q, args: args}
+	err := c.send(ctx, k)
+	return k.rows, err
 }
 
 // row reads one row. If there is none it is sql.ErrNoRows.
@@ -153,39 +270,27 @@ func (c *session) row(ctx context.Context, q statement, args []any, dest ...any)
 	if c.store.cfg.Dialect.Local { // watching over the context would cost more than the read
 		ctx = context.WithoutCancel(ctx)
 	}
-	found := false
-	err := c.each(ctx, q, args, func(scan func(...any) error) error {
-		if found {
-			return nil
-		}
-		found = true
-		return scan(dest...)
-	})
-	if err == nil && !found {
+	k := q.first(args, dest...)
+	if err := c.send(ctx, k); err != nil {
+		return err
+	}
+	if k.rows == 0 {
 		return sql.ErrNoRows
 	}
-	return err
+	return nil
 }
 
 // each reads rows.
-func (c *session) each(ctx context.Context, q statement, args []any, visit func(scan func(...any) error) error) (err error) {
-	rows, err := c.query(ctx, q, args)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		c.dirty = c.dirty || !q.reads
-		if err := visit(rows.Scan); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
+func (c *session) each(ctx context.Context, q statement, args []any, visit func(scan func(...any) error) error) error {
+	return c.send(ctx, &call{statement: q, args: args, visit: visit})
 }
 
 // access gives a session for one step: a reader's to committed state, or a transaction's.
 type access interface {
+	// do is for steps that use prepared statements only.
 	do(ctx context.Context, fn func(ctx context.Context, c *session) error) error
+	// solo is for steps that need the connection itself, as Bun does.
+	solo(ctx context.Context, fn func(ctx context.Context, c *session) error) error
 }
 
 // readers is a pool of sessions over committed state.
@@ -209,6 +314,10 @@ func (r *readers) do(ctx context.Context, fn func(ctx context.Context, c *sessio
 		err = r.once(ctx, fn)
 	}
 	return r.store.outside(err)
+}
+
+func (r *readers) solo(ctx context.Context, fn func(ctx context.Context, c *session) error) error {
+	return r.do(ctx, fn)
 }
 
 func (r *readers) once(ctx context.Context, fn func(ctx context.Context, c *session) error) (err error) {

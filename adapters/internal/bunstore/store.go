@@ -1,8 +1,10 @@
 // Package bunstore is the SQL store. What the databases share is here; what differs between them is named in Dialect.
 //
 // Statements that every task needs are SQL text, prepared once a connection and given their values as parameters; Bun
-// builds the others. The comments name the number of statements, which on a database server are round trips. A unit of
-// work adds its share of BEGIN and COMMIT, and two for a savepoint when it shares them with others.
+// builds the others. The comments name the number of statements. Where units of work run one after the other each is a
+// round trip, and a unit adds its share of BEGIN and COMMIT, and two for a savepoint when it shares them with others.
+// In lockstep those that a step of a unit sends together are one round trip, and so are those of all other units that
+// wait at that time; inserts, the saving of tasks and the end of jobs go with what comes next.
 package bunstore
 
 import (
@@ -13,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/uptrace/bun"
 
@@ -36,6 +39,12 @@ type Dialect struct {
 	Prepare   bool // the connections keep prepared statements
 	// Local says that statements run in this process, so that a read of one row is not worth interrupting.
 	Local bool
+	// Skip is what a SELECT ends with to pass over rows that others have locked, and to lock the rest; "" where a
+	// transaction that may write is alone.
+	Skip string
+	// Pipeline runs statements on a connection in one round trip. The first error ends it; the transaction is then lost.
+	// Where it is set the units of work of a group run in lockstep, and this is how their statements are sent.
+	Pipeline func(conn *sql.Conn, calls []Call) error
 
 	// Duplicate tells a violated uniqueness.
 	Duplicate func(error) bool
@@ -56,8 +65,8 @@ type Config struct {
 	Read    *bun.DB
 	Writers int // transactions at a time
 	Readers int // reads at a time
-	// Group is how many units of work may share a commit; default 256. Where writers lock rows against each other it must
-	// be 1: units that are each careful about the order of their locks are not so together.
+	// Group is how many units of work may share a commit; default 256. Where writers lock rows against each other, and
+	// there is no Pipeline, it must be 1: units that are each careful about the order of their locks are not so together.
 	Group int
 	// Commit, if set, stands around every COMMIT. Tests put faults there.
 	Commit func(commit func() error) error
@@ -70,6 +79,7 @@ type Store struct {
 	reads   ports.Reads
 	readers *readers
 	agents  agentCache
+	stats   struct{ commits, roundTrips atomic.Int64 }
 
 	queue   chan *request
 	writers sync.WaitGroup
@@ -86,8 +96,9 @@ func New(cfg Config) *Store {
 	s := &Store{
 		cfg: cfg, queue: make(chan *request, maxGroup), closing: make(chan struct{}), stopped: make(chan struct{}),
 	}
+	s.sql = make([]string, 1+len(statements))
 	for _, q := range statements {
-		s.sql = append(s.sql, cfg.Dialect.compile(q.text))
+		s.sql[q.id] = cfg.Dialect.compile(q.text)
 	}
 	s.readers = newReaders(s, cfg.Readers)
 	s.reads = newViews(s.readers).reads()
@@ -115,6 +126,17 @@ func (s *Store) Close() error {
 // Read implements ports.Store.
 func (s *Store) Read() ports.Reads { return s.reads }
 
+// Stats counts what a store has asked of its database since it was opened.
+type Stats struct {
+	Commits    int64 // of transactions, each of one unit of work or more
+	RoundTrips int64 // in which statements were sent, BEGIN and COMMIT among them; not those that prepare one for the first time
+}
+
+// Stats returns the counts up to now.
+func (s *Store) Stats() Stats {
+	return Stats{Commits: s.stats.commits.Load(), RoundTrips: s.stats.roundTrips.Load()}
+}
+
 // Ping implements ports.Store: it reads from the schema. One statement.
 func (s *Store) Ping(ctx context.Context) error {
 	return s.readers.do(ctx, func(ctx context.Context, c *session) error {
@@ -131,7 +153,7 @@ var qPing = hot(`SELECT 1 FROM users LIMIT 1`)
 
 // compile puts the dialect's words into a statement.
 func (d Dialect) compile(text string) string {
-	text = strings.ReplaceAll(text, "{lock}", d.Lock)
+	text = strings.NewReplacer("{lock}", d.Lock, "{skip}", d.Skip).Replace(text)
 	if !d.Numbered {
 		return text
 	}

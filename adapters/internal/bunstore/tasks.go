@@ -22,7 +22,7 @@ const openStatus = `status IN ('pending', 'assigned', 'running')`
 
 var (
 	qTask       = hot(`SELECT ` + taskColumns + ` FROM tasks WHERE id = ?`)
-	qLockTask   = hot(`SELECT ` + taskColumns + ` FROM tasks WHERE id = ?{lock}`)
+	qLockTask   = hot(`SELECT `+taskColumns+` FROM tasks WHERE id = ?{lock}`).ranked(rankTask, 0).locks("task")
 	qInsertTask = hot(`INSERT INTO tasks (` + taskColumns + `) VALUES (?` + strings.Repeat(", ?", taskColumnCount-1) + `) ON CONFLICT (id) DO NOTHING`)
 	qSaveTask   = hot(`UPDATE tasks SET status = ?, attempts = ?, started_at = ?, updated_at = ?, timeout_at = ?, completed_at = ?, remote_task_id = ?,
 		context_id = ?, last_seq = ?, error_code = ?, error_message = ?, output = ? WHERE id = ?`)
@@ -152,7 +152,7 @@ func (v *tasks) List(ctx context.Context, f ports.TaskFilter, page ports.Page) (
 		Total   int `bun:"total"`
 	}
 	total := 0
-	err := v.do(ctx, func(ctx context.Context, c *session) error {
+	err := v.solo(ctx, func(ctx context.Context, c *session) error {
 		rows, total = nil, 0
 		q := c.bun.NewSelect().TableExpr("tasks AS t").ColumnExpr("t.*").
 			ColumnExpr("(SELECT count(*) FROM ("+all+") AS every) AS total", args...).
@@ -206,55 +206,65 @@ func (v *tasks) ids(ctx context.Context, q statement, args ...any) ([]string, er
 	return out, err
 }
 
-// Insert implements ports.TaskStore. One statement, and one for every eight events.
+// Insert implements ports.TaskStore. One statement, and one for every eight events, sent together.
 func (v *tasks) Insert(ctx context.Context, t task.Task, events []task.Event) error {
 	r := taskRowOf(t)
 	return v.do(ctx, func(ctx context.Context, c *session) error {
-		n, err := c.exec(ctx, qInsertTask, r.values()...)
+		inserted := &call{statement: qInsertTask, args: r.values()}
+		added, err := eventCalls(t.ID, events)
 		if err != nil {
-			return c.store.wrap(err, "insert task")
+			return err
 		}
-		if n == 0 {
-			return fmt.Errorf("task %s: %w", t.ID, ports.ErrDuplicate)
-		}
-		return insertEvents(ctx, c, t.ID, events)
+		err = c.later(ctx, func() error {
+			if inserted.rows == 0 {
+				return fmt.Errorf("task %s: %w", t.ID, ports.ErrDuplicate)
+			}
+			return allInserted(t.ID, added)
+		}, append([]*call{inserted}, added...)...)
+		return c.store.wrap(err, "insert task")
 	})
 }
 
 // Save implements ports.TaskStore. It writes what commands change; what was asked of whom, and for how much, stays as it
-// was inserted. One statement, and one for every eight events.
+// was inserted. One statement, and one for every eight events, sent together.
 func (v *tasks) Save(ctx context.Context, t task.Task, events []task.Event) error {
 	r := taskRowOf(t)
-	var n int64
-	err := v.do(ctx, func(ctx context.Context, c *session) (err error) {
-		n, err = c.exec(ctx, qSaveTask, string(r.Status), r.Attempts, r.StartedAt, int64(r.UpdatedAt), int64(r.TimeoutAt), r.CompletedAt, r.RemoteTaskID,
-			r.ContextID, r.LastSeq, r.ErrorCode, r.ErrorMessage, r.Output, r.ID)
-		if err != nil || n == 0 {
-			return c.store.wrap(err, "save task")
-		}
-		return insertEvents(ctx, c, t.ID, events)
-	})
-	if err == nil && n == 0 {
-		return taskNotFound(t.ID)
-	}
-	return err
-}
-
-func insertEvents(ctx context.Context, c *session, taskID string, events []task.Event) error {
-	args := make([]any, 0, 6*len(events))
-	for _, e := range events {
-		body, err := eventBody(e)
+	return v.do(ctx, func(ctx context.Context, c *session) error {
+		saved := &call{statement: qSaveTask, args: []any{
+			string(r.Status), r.Attempts, r.StartedAt, int64(r.UpdatedAt), int64(r.TimeoutAt), r.CompletedAt, r.RemoteTaskID,
+			r.ContextID, r.LastSeq, r.ErrorCode, r.ErrorMessage, r.Output, r.ID,
+		}}
+		added, err := eventCalls(t.ID, events)
 		if err != nil {
 			return err
 		}
+		err = c.later(ctx, func() error {
+			if saved.rows == 0 {
+				return taskNotFound(t.ID)
+			}
+			return allInserted(t.ID, added)
+		}, append([]*call{saved}, added...)...)
+		return c.store.wrap(err, "save task")
+	})
+}
+
+func eventCalls(taskID string, events []task.Event) ([]*call, error) {
+	args := make([]any, 0, qInsertEvents.columns*len(events))
+	for _, e := range events {
+		body, err := eventBody(e)
+		if err != nil {
+			return nil, err
+		}
 		args = append(args, taskID, e.Seq, string(e.Kind), string(e.Status), int64(at(e.At)), body)
 	}
-	n, err := c.execMulti(ctx, qInsertEvents, args)
-	if err != nil {
-		return c.store.wrap(err, "insert events")
-	}
-	if n < int64(len(events)) {
-		return fmt.Errorf("events of task %s: %w", taskID, ports.ErrDuplicate)
+	return qInsertEvents.calls(args), nil
+}
+
+func allInserted(taskID string, events []*call) error {
+	for _, k := range events {
+		if k.rows < int64(len(k.args)/qInsertEvents.columns) {
+			return fmt.Errorf("events of task %s: %w", taskID, ports.ErrDuplicate)
+		}
 	}
 	return nil
 }

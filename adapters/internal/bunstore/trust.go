@@ -20,13 +20,13 @@ const profileColumns = `agent_id, since, updated_at, reliability_sum, reliabilit
 var (
 	qProfile = hot(`SELECT ` + profileColumns + ` FROM trust_profiles WHERE agent_id = ?`)
 	// The agent's row stands for its evidence, of which there may be none yet.
-	qLockEvidence = hot(`SELECT 1 FROM agents WHERE id = ?{lock}`)
-	qSaveProfile  = hot(`INSERT INTO trust_profiles (` + profileColumns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+	qLockEvidence = hot(`SELECT 1 FROM agents WHERE id = ?{lock}`).ranked(rankAgent, 0).locks("evidence")
+	qSaveProfile  = hot(`INSERT INTO trust_profiles (`+profileColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (agent_id) DO UPDATE SET since = excluded.since, updated_at = excluded.updated_at,
 		reliability_sum = excluded.reliability_sum, reliability_weight = excluded.reliability_weight, speed_sum = excluded.speed_sum,
 		speed_weight = excluded.speed_weight, quality_sum = excluded.quality_sum, quality_weight = excluded.quality_weight,
 		completed = excluded.completed, failed = excluded.failed, timed_out = excluded.timed_out, ratings = excluded.ratings, stars = excluded.stars,
-		score = excluded.score, reliability = excluded.reliability, speed = excluded.speed, quality = excluded.quality, tenure = excluded.tenure`)
+		score = excluded.score, reliability = excluded.reliability, speed = excluded.speed, quality = excluded.quality, tenure = excluded.tenure`).ranked(unranked, 0).frees("evidence")
 	qInsertEvidence = hot(`INSERT INTO trust_events (id, agent_id, type, score, score_before, score_after, task_id, reason, created_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`)
 	qScore = hot(`UPDATE agents SET trust_score = ? WHERE id = ? AND trust_score <> ?`)
@@ -41,25 +41,27 @@ func (v *trusts) Profile(ctx context.Context, agentID string) (p trust.Profile, 
 	return p, err == nil, err
 }
 
-func readProfile(ctx context.Context, c *session, agentID string, p *trust.Profile) error {
+func readProfile(ctx context.Context, c *session, agentID string, p *trust.Profile, before ...*call) error {
 	var since, updated micros
-	err := c.row(ctx, qProfile, []any{agentID}, &p.AgentID, &since, &updated, &p.Reliability.Sum, &p.Reliability.Weight, &p.Speed.Sum, &p.Speed.Weight,
+	k := qProfile.first([]any{agentID}, &p.AgentID, &since, &updated, &p.Reliability.Sum, &p.Reliability.Weight, &p.Speed.Sum, &p.Speed.Weight,
 		&p.Quality.Sum, &p.Quality.Weight, &p.Tasks.Completed, &p.Tasks.Failed, &p.Tasks.TimedOut, &p.Ratings.Count, &p.Ratings.Sum, &p.Score,
 		&p.Components.Reliability, &p.Components.Speed, &p.Components.Quality, &p.Components.Tenure)
+	err := c.send(ctx, append(before, k)...)
+	if err == nil && k.rows == 0 {
+		err = sql.ErrNoRows
+	}
 	p.Since, p.UpdatedAt = since.time(), updated.time()
 	return c.store.wrap(err, "read trust profile")
 }
 
-// Lock implements ports.TrustStore. One statement, and one for the lock where there is one.
+// Lock implements ports.TrustStore. One statement, and one for the lock where there is one, sent together.
 func (v *trusts) Lock(ctx context.Context, agentID string) (p trust.Profile, ok bool, err error) {
 	err = v.do(ctx, func(ctx context.Context, c *session) error {
-		if c.store.cfg.Dialect.Lock != "" {
-			var one int
-			if err := c.row(ctx, qLockEvidence, []any{agentID}, &one); err != nil && !errors.Is(err, sql.ErrNoRows) {
-				return c.store.wrap(err, "lock trust profile")
-			}
+		if c.store.cfg.Dialect.Lock == "" {
+			return readProfile(ctx, c, agentID, &p)
 		}
-		return readProfile(ctx, c, agentID, &p)
+		var one int
+		return readProfile(ctx, c, agentID, &p, qLockEvidence.first([]any{agentID}, &one))
 	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return trust.Profile{}, false, nil
@@ -67,25 +69,34 @@ func (v *trusts) Lock(ctx context.Context, agentID string) (p trust.Profile, ok 
 	return p, err == nil, err
 }
 
-// Save implements ports.TrustStore. Three statements.
+// Save implements ports.TrustStore. Three statements, sent together but for a rating.
 func (v *trusts) Save(ctx context.Context, p trust.Profile, e trust.Event) error {
 	return v.do(ctx, func(ctx context.Context, c *session) error {
-		n, err := c.exec(ctx, qInsertEvidence, e.ID, e.AgentID, string(e.Type), e.Score, e.ScoreBefore, e.ScoreAfter, e.TaskID, e.Reason, int64(at(e.CreatedAt)))
-		switch {
-		case err != nil:
-			return c.store.wrap(err, "insert trust event")
-		case n == 0 && e.Type == trust.RatingReceived:
-			return trust.AlreadyRated(e.TaskID)
-		case n == 0:
-			return fmt.Errorf("trust event %s of task %s: %w", e.Type, e.TaskID, ports.ErrDuplicate)
-		}
-		if _, err := c.exec(ctx, qSaveProfile, p.AgentID, int64(at(p.Since)), int64(at(p.UpdatedAt)), p.Reliability.Sum, p.Reliability.Weight, p.Speed.Sum, p.Speed.Weight,
+		event := &call{statement: qInsertEvidence, args: []any{
+			e.ID, e.AgentID, string(e.Type), e.Score, e.ScoreBefore, e.ScoreAfter, e.TaskID, e.Reason, int64(at(e.CreatedAt)),
+		}}
+		saved := &call{statement: qSaveProfile, args: []any{
+			p.AgentID, int64(at(p.Since)), int64(at(p.UpdatedAt)), p.Reliability.Sum, p.Reliability.Weight, p.Speed.Sum, p.Speed.Weight,
 			p.Quality.Sum, p.Quality.Weight, p.Tasks.Completed, p.Tasks.Failed, p.Tasks.TimedOut, p.Ratings.Count, p.Ratings.Sum, p.Score,
-			p.Components.Reliability, p.Components.Speed, p.Components.Quality, p.Components.Tenure); err != nil {
+			p.Components.Reliability, p.Components.Speed, p.Components.Quality, p.Components.Tenure,
+		}}
+		calls := []*call{event, saved, {statement: qScore, args: []any{p.Score, p.AgentID, p.Score}}}
+		if e.Type == trust.RatingReceived { // which people repeat: find out before anything is changed
+			if err := c.send(ctx, event); err != nil {
+				return c.store.wrap(err, "insert trust event")
+			}
+			if event.rows == 0 {
+				return trust.AlreadyRated(e.TaskID)
+			}
+			calls = calls[1:]
+		}
+		if err := c.send(ctx, calls...); err != nil {
 			return c.store.wrap(err, "save trust profile")
 		}
-		_, err = c.exec(ctx, qScore, p.Score, p.AgentID, p.Score)
-		return c.store.wrap(err, "save trust score")
+		if event.rows == 0 {
+			return fmt.Errorf("trust event %s of task %s: %w", e.Type, e.TaskID, ports.ErrDuplicate)
+		}
+		return nil
 	})
 }
 
@@ -96,7 +107,7 @@ func (v *trusts) Events(ctx context.Context, agentID string, page ports.Page) ([
 		Total         int `bun:"total"`
 	}
 	total := 0
-	err := v.do(ctx, func(ctx context.Context, c *session) error {
+	err := v.solo(ctx, func(ctx context.Context, c *session) error {
 		rows, total = nil, 0
 		count := c.bun.NewSelect().TableExpr("trust_events AS e").ColumnExpr("count(*)").Where("e.agent_id = ?", agentID)
 		err := c.bun.NewSelect().TableExpr("trust_events AS e").ColumnExpr("e.*").ColumnExpr("(?) AS total", count).Where("e.agent_id = ?", agentID).

@@ -1,0 +1,437 @@
+package bunstore
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// Lockstep. What a unit of work costs on a database server is its round trips, and while it waits for one it keeps
+// others from the rows it has locked. So there a writer runs the units of a group at the same time, in one transaction:
+// each runs until it needs the database, and when all of them wait, what they wait for is sent in one round trip. A
+// group takes as many as its longest unit, and one commit.
+//
+//   - Statements that may wait for a row of someone else's are sent in the order of their rank and, within one, of the
+//     row's name; a rank's turn comes when no unit of the group has business at a lower one. As all groups everywhere
+//     do so, they do not wait for each other in a circle. Where one does all the same, the database breaks it, and its
+//     units run again, each alone.
+//   - The database does not keep the units of one transaction from each other's rows, so the group does: a row that one
+//     unit has locked is its own until it ends. One that waits for such a row, and has changed nothing yet, waits for
+//     the next transaction instead, so as to hold up nobody.
+//   - A unit that failed after it had changed something takes the transaction with it. It runs again alone, the others
+//     together.
+
+// Call is a statement that a Dialect's Pipeline runs.
+type Call struct {
+	Text  string
+	ID    int // of a text that comes again and again and is worth preparing; 0: of none
+	Args  []any
+	Visit func(scan func(...any) error) error // for each row that it returns; nil if none is wanted
+	Rows  int64                               // is set to how many were changed, where none is visited
+}
+
+// row names what a unit has locked.
+type row struct {
+	room string
+	key  any
+}
+
+// lockstep is a group that runs.
+type lockstep struct {
+	w       *writer
+	lanes   []*lane
+	turn    chan *lane // those that came to wait, or ended
+	held    map[row]*lane
+	begun   bool
+	failure error // of the transaction
+}
+
+// lane is a unit of a group.
+type lane struct {
+	group  *lockstep
+	r      *request
+	c      *session
+	calls  []*call        // that it waits for
+	behind []*call        // that go before them
+	checks []func() error // of what came of those
+	solo   bool           // it needs the connection itself, until it ends
+	ended  bool           // its function has
+	later  bool           // it waits for the next transaction
+	reply  chan error     // to what it waits for
+	lost   error          // what it was told when it had to end; for its goroutine only
+}
+
+var (
+	errLater = errors.New("store: the unit of work waits for the next transaction")
+	errGiven = errors.New("store: the transaction was given up")
+)
+
+// send waits until the group has sent the calls. In the unit's goroutine.
+func (l *lane) send(calls []*call) error {
+	behind, checks := l.behind, l.checks
+	l.behind, l.checks = nil, nil
+	l.calls = slices.Concat(behind, calls)
+	if l.lost != nil || len(l.calls) == 0 {
+		return l.lost
+	}
+	l.group.turn <- l
+	l.lost = <-l.reply
+	for _, k := range behind {
+		l.c.dirty = l.c.dirty || l.lost != nil || k.rows > 0
+	}
+	for _, check := range checks {
+		if l.lost == nil {
+			l.lost = check()
+		}
+	}
+	return l.lost
+}
+
+// alone waits until the unit has the connection for itself. In the unit's goroutine.
+func (l *lane) alone() error {
+	if err := l.send(nil); err != nil {
+		return err
+	}
+	l.solo = true
+	l.group.turn <- l
+	if l.lost = <-l.reply; l.lost == nil {
+		l.c.lane = nil
+	}
+	return l.lost
+}
+
+// together runs requests in lockstep and answers them, but for those that it leaves to be run again.
+func (w *writer) together(rs []*request) {
+	g := &lockstep{w: w, turn: make(chan *lane, len(rs)), held: map[row]*lane{}}
+	if w.c == nil {
+		if w.failed = w.connect(); w.failed != nil {
+			w.alone = append(w.alone, rs...)
+			w.end()
+			return
+		}
+	}
+	for _, r := range rs {
+		if err := r.ctx.Err(); err != nil {
+			r.answer(err)
+			continue
+		}
+		l := &lane{group: g, r: r, reply: make(chan error, 1)}
+		l.c = &session{store: w.store, link: w.c.link, lane: l}
+		g.lanes = append(g.lanes, l)
+	}
+	for _, l := range g.lanes {
+		go l.run()
+	}
+	g.wait(len(g.lanes))
+	for g.step() {
+	}
+	w.open, w.failed = g.begun, g.failure
+	g.close()
+}
+
+func (l *lane) run() {
+	defer func() {
+		l.ended = true
+		l.group.turn <- l
+	}()
+	l.r.let(l.c)
+}
+
+// wait is over when so many units have come to wait, or ended.
+func (g *lockstep) wait(n int) {
+	for range n {
+		l := <-g.turn
+		if !l.ended {
+			continue
+		}
+		for k, owner := range g.held {
+			if owner == l {
+				delete(g.held, k)
+			}
+		}
+	}
+}
+
+// step lets the group go on where it can; false when there is nothing left to do.
+func (g *lockstep) step() bool {
+	var free, blocked, solo, open []*lane
+	spoiled := false
+	for _, l := range g.lanes {
+		if !l.ended {
+			open = append(open, l)
+		}
+		switch {
+		case l.ended:
+			spoiled = spoiled || l.broke()
+		case l.solo:
+			solo = append(solo, l)
+		case g.blocked(l):
+			blocked = append(blocked, l)
+		default:
+			free = append(free, l)
+		}
+	}
+	switch {
+	case spoiled:
+		g.postpone(open)
+		return false
+	case len(free) > 0:
+	case len(solo) > 0:
+		g.alone(solo[0])
+		return true
+	case len(blocked) > 0:
+		g.giveUp(errors.New("store: units of work wait for each other"))
+		return true
+	default:
+		return false
+	}
+	batch := slices.DeleteFunc(slices.Clone(free), func(l *lane) bool { return l.rank() != unranked })
+	batch = append(batch, g.heirs(batch, blocked)...)
+	if len(batch) == 0 {
+		clean := slices.DeleteFunc(blocked, func(l *lane) bool { return l.c.dirty })
+		if len(clean) > 0 {
+			g.postpone(clean)
+			return true
+		}
+		batch = g.lowest(free)
+	}
+	g.send(batch)
+	return true
+}
+
+// blocked tells whether a unit waits for a row that another one has.
+func (g *lockstep) blocked(l *lane) bool {
+	for _, k := range l.calls {
+		if k.room != "" && !k.free {
+			if owner := g.held[k.row()]; owner != nil && owner != l {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// heirs are those who wait for a row that one of the batch is about to free: they can follow it at once, as the database
+// gave it to their transaction already.
+func (g *lockstep) heirs(batch, blocked []*lane) []*lane {
+	freed := map[row]bool{}
+	for _, l := range batch {
+		for _, k := range l.calls {
+			if k.free {
+				freed[k.row()] = true
+			}
+		}
+	}
+	if len(freed) == 0 {
+		return nil
+	}
+	var out []*lane
+	for _, l := range blocked {
+		var locks []row
+		waits := false
+		for _, k := range l.calls {
+			if k.room != "" && !k.free {
+				locks = append(locks, k.row())
+				waits = waits || !freed[k.row()]
+			}
+		}
+		if waits {
+			continue
+		}
+		for _, r := range locks {
+			delete(freed, r) // for one
+		}
+		out = append(out, l)
+	}
+	return out
+}
+
+func (k *call) row() row { return row{k.room, k.args[k.key]} }
+
+// rank is the highest of the calls that a unit waits for.
+func (l *lane) rank() rank {
+	r := unranked
+	for _, k := range l.calls {
+		r = max(r, k.rank)
+	}
+	return r
+}
+
+// postpone ends units, which the next transaction begins again.
+func (g *lockstep) postpone(waiting []*lane) {
+	for _, l := range waiting {
+		l.later = true
+		l.reply <- errLater
+	}
+	g.wait(len(waiting))
+}
+
+// broke tells that a unit has failed and leaves changes behind.
+func (l *lane) broke() bool { return l.r.out.err != nil && l.c.dirty && !l.later }
+
+// lowest are the units whose turn it is: those of the lowest rank, of which only one gets the same lock.
+func (g *lockstep) lowest(free []*lane) []*lane {
+	first := slices.MinFunc(free, func(a, b *lane) int { return cmp.Compare(a.rank(), b.rank()) }).rank()
+	taken := map[row]bool{}
+	var batch []*lane
+	for _, l := range free {
+		if l.rank() != first {
+			continue
+		}
+		clash := false
+		for _, k := range l.calls {
+			clash = clash || k.room != "" && taken[k.row()]
+		}
+		if clash {
+			continue
+		}
+		for _, k := range l.calls {
+			if k.room != "" {
+				taken[k.row()] = true
+			}
+		}
+		batch = append(batch, l)
+	}
+	return batch
+}
+
+// send sends what units wait for, and lets them go on.
+func (g *lockstep) send(batch []*lane) {
+	type sorted struct {
+		by string // the row that it, or a call of the same unit before it, may have to wait for
+		k  *call
+	}
+	var all []sorted
+	for _, l := range batch {
+		by := ""
+		for _, k := range l.calls {
+			if k.rank != unranked {
+				by = fmt.Sprint(k.args[k.key])
+			}
+			all = append(all, sorted{by, k})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b sorted) int { return cmp.Compare(a.by, b.by) })
+	calls := make([]*call, len(all))
+	for i, s := range all {
+		calls[i] = s.k
+	}
+	if err := g.pipeline(calls); err != nil {
+		g.giveUp(err)
+		return
+	}
+	for _, k := range calls {
+		if k.free {
+			delete(g.held, k.row())
+		}
+	}
+	for _, l := range batch {
+		for _, k := range l.calls {
+			if k.room != "" && !k.free {
+				g.held[k.row()] = l
+			}
+		}
+		l.calls = nil
+	}
+	for _, l := range batch {
+		l.reply <- nil
+	}
+	g.wait(len(batch))
+}
+
+// pipeline sends calls in one round trip, the first time behind a BEGIN.
+func (g *lockstep) pipeline(calls []*call) error {
+	s := g.w.store
+	out := make([]Call, 0, 1+len(calls))
+	if !g.begun {
+		out = append(out, Call{Text: s.cfg.Dialect.Begin})
+	}
+	for _, k := range calls {
+		k.rows = 0
+		out = append(out, Call{ID: k.id, Text: s.sql[k.id], Args: k.args, Visit: k.counted()})
+	}
+	s.stats.roundTrips.Add(1)
+	err := s.cfg.Dialect.Pipeline(g.w.c.conn, out)
+	for i, k := range calls {
+		if k.visit == nil {
+			k.rows = out[len(out)-len(calls)+i].Rows
+		}
+	}
+	g.begun = true // or perhaps not, which the end of it finds out
+	return err
+}
+
+// counted is a call's visit, which may look at how many rows there were.
+func (k *call) counted() func(scan func(...any) error) error {
+	if k.visit == nil {
+		return nil
+	}
+	return func(scan func(...any) error) error {
+		k.rows++
+		return k.visit(scan)
+	}
+}
+
+// alone lets a unit have the connection until it ends. The others wait.
+func (g *lockstep) alone(l *lane) {
+	if !g.begun {
+		if err := g.w.begin(); err != nil {
+			g.giveUp(err)
+			return
+		}
+		g.begun = true
+		for _, other := range g.lanes { // it may be a new one
+			other.c.link = g.w.c.link
+		}
+	}
+	l.solo = false
+	l.reply <- nil
+	g.wait(1)
+	if !l.ended {
+		panic("store: a unit of work that is alone waits for others")
+	}
+}
+
+// giveUp ends all units: the transaction is lost.
+func (g *lockstep) giveUp(err error) {
+	g.failure = err
+	n := 0
+	for _, l := range g.lanes {
+		if !l.ended {
+			l.reply <- fmt.Errorf("%w: %w", errGiven, err)
+			n++
+		}
+	}
+	g.wait(n)
+}
+
+// close decides over the transaction.
+func (g *lockstep) close() {
+	w := g.w
+	var broke []*request // failed, and had changed something
+	var later []*request
+	for _, l := range g.lanes {
+		switch {
+		case l.later:
+			later = append(later, l.r)
+		case g.failure == nil && l.broke():
+			broke = append(broke, l.r)
+		default:
+			w.ran = append(w.ran, l.r)
+			if l.r.out.err == nil {
+				w.kept++
+			}
+		}
+	}
+	w.redo = append(later, w.redo...)
+	if len(broke) > 0 {
+		if w.open {
+			w.rollback()
+		}
+		w.redo = append(slices.Clone(w.ran), w.redo...)
+		w.open, w.ran, w.kept = false, w.ran[:0], 0
+		w.alone = append(w.alone, broke...)
+	}
+	w.end()
+}

@@ -1,0 +1,433 @@
+package postgres_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/nexus-protocol/nexus/adapters/memory"
+	"github.com/nexus-protocol/nexus/adapters/postgres"
+	"github.com/nexus-protocol/nexus/adapters/postgres/postgrestest"
+	"github.com/nexus-protocol/nexus/domain/fault"
+	"github.com/nexus-protocol/nexus/domain/ledger"
+	"github.com/nexus-protocol/nexus/domain/registry"
+	"github.com/nexus-protocol/nexus/domain/task"
+	"github.com/nexus-protocol/nexus/domain/trust"
+	"github.com/nexus-protocol/nexus/ports"
+)
+
+var errOops = errors.New("oops")
+
+// open is one more store on a database.
+func open(t testing.TB, url string, opts ...postgres.Option) *postgres.Store {
+	t.Helper()
+	s, err := postgres.Open(t.Context(), url, opts...)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	return s
+}
+
+// migrated is an empty database.
+func migrated(t testing.TB) string {
+	t.Helper()
+	url := postgrestest.URL(t)
+	require.NoError(t, postgres.Migrate(t.Context(), url))
+	return url
+}
+
+// companions occupies the one writer until all units wait behind it, then lets all go and returns what each answered.
+// They run in lockstep.
+func companions(t *testing.T, s ports.Store, units ...func() error) []error {
+	t.Helper()
+	in, out := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	var all sync.WaitGroup
+	all.Go(func() {
+		err := s.Update(context.Background(), func(context.Context, ports.Tx) error {
+			once.Do(func() { close(in) })
+			<-out
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	<-in
+	errs := make([]error, len(units))
+	for i, unit := range units {
+		all.Go(func() { errs[i] = unit() })
+	}
+	time.Sleep(50 * time.Millisecond) // they wait
+	close(out)
+	all.Wait()
+	return errs
+}
+
+func newTask(t testing.TB, id string) (task.Task, []task.Event) {
+	t.Helper()
+	v, events, err := task.New(task.Draft{ID: id, Title: "x", RequesterUserID: "u", AgentID: "a", AgentOwnerID: "o", At: now()})
+	require.NoError(t, err)
+	return v, events
+}
+
+func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
+
+func there(t testing.TB, s ports.Store, id string) bool {
+	t.Helper()
+	_, err := s.Read().Tasks.Get(context.Background(), id)
+	if err != nil {
+		require.True(t, fault.Has(err, fault.CodeTaskNotFound), "%v", err)
+	}
+	return err == nil
+}
+
+// grant gives a user a hundred credits.
+func grant(ctx context.Context, tx ports.Tx, user string) error {
+	return tx.Ledger.Post(ctx, ledger.Grant(user, now()).Stamp(memory.NewID))
+}
+
+func TestWhatLockstepCosts(t *testing.T) {
+	t.Parallel()
+	s := open(t, migrated(t), postgres.WithWriters(1))
+	hold := func(i int) func() error {
+		user := fmt.Sprint("u", i)
+		v, events := newTask(t, fmt.Sprint("t", i))
+		place, err := ledger.Hold{TaskID: v.ID, UserID: user, Amount: 10, Title: "x"}.Place(now())
+		require.NoError(t, err)
+		place = place.Stamp(memory.NewID)
+		return func() error {
+			return s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+				if err := tx.Ledger.Post(ctx, place); err != nil {
+					return err
+				}
+				if err := tx.Tasks.Insert(ctx, v, events); err != nil {
+					return err
+				}
+				return tx.Jobs.Enqueue(ctx, ports.Job{ID: v.ID, Kind: "k", Subject: v.ID, RunAt: now()})
+			})
+		}
+	}
+	var units []func() error
+	for i := range 40 {
+		require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error { return grant(ctx, tx, fmt.Sprint("u", i)) }))
+		units = append(units, hold(i))
+	}
+	require.NoError(t, units[0]()) // its statements are prepared
+	units = units[1:]
+	before := s.Stats()
+	for _, err := range companions(t, s, units...) {
+		require.NoError(t, err)
+	}
+	after := s.Stats()
+	require.EqualValues(t, 1, after.Commits-before.Commits, "one commit for all")
+	require.EqualValues(t, 3, after.RoundTrips-before.RoundTrips, "accounts, everything else, COMMIT")
+}
+
+func TestAFailingUnitHarmsNoNeighbour(t *testing.T) {
+	t.Parallel()
+	s := open(t, migrated(t), postgres.WithWriters(1))
+	var units []func() error
+	for i := range 48 {
+		v, events := newTask(t, fmt.Sprint("t", i))
+		units = append(units, func() (err error) {
+			defer func() {
+				if p := recover(); p != nil {
+					err = fmt.Errorf("panic: %v", p)
+				}
+			}()
+			return s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+				if err := tx.Tasks.Insert(ctx, v, events); err != nil {
+					return err
+				}
+				if i%2 == 0 { // what was left for later is done
+					if _, err := tx.Tasks.Lock(ctx, v.ID); err != nil {
+						return err
+					}
+				}
+				switch i % 12 {
+				case 2, 3:
+					return errOops
+				case 4, 5:
+					panic("oops")
+				case 6, 7:
+					_, err := tx.Tasks.Lock(ctx, "nowhere")
+					return err
+				case 8, 9:
+					return tx.Tasks.Insert(ctx, v, events) // twice
+				case 10, 11:
+					return tx.Jobs.Enqueue(ctx, ports.Job{ID: v.ID, Kind: "a text with a \x00", RunAt: now()}) // which the database refuses
+				}
+				return nil
+			})
+		})
+	}
+	for i, err := range companions(t, s, units...) {
+		switch i % 12 {
+		case 2, 3:
+			require.ErrorIs(t, err, errOops)
+		case 4, 5:
+			require.EqualError(t, err, "panic: oops")
+		case 6, 7:
+			require.True(t, fault.Has(err, fault.CodeTaskNotFound), "%v", err)
+		case 8, 9:
+			require.ErrorIs(t, err, ports.ErrDuplicate)
+		case 10, 11:
+			require.ErrorContains(t, err, "enqueue")
+		default:
+			require.NoError(t, err)
+		}
+		require.Equal(t, err == nil, there(t, s, fmt.Sprint("t", i)), "%d: %v", i, err)
+	}
+}
+
+// Units of one transaction are not kept from each other's rows by the database.
+func TestUnitsOfOneTransactionLockEachOtherOut(t *testing.T) {
+	t.Parallel()
+	s := open(t, migrated(t), postgres.WithWriters(1))
+	v, events := newTask(t, "t")
+	require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error { return tx.Tasks.Insert(ctx, v, events) }))
+	var units []func() error
+	for range 20 {
+		units = append(units, func() error {
+			return s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+				v, err := tx.Tasks.Lock(ctx, "t")
+				if err != nil {
+					return err
+				}
+				v.Attempts++
+				if err := tx.Tasks.Save(ctx, v, nil); err != nil {
+					return err
+				}
+				_, err = tx.Agents.Get(ctx, "nobody") // one more step with the lock
+				require.True(t, fault.Has(err, fault.CodeAgentNotFound), "%v", err)
+				return nil
+			})
+		})
+	}
+	for _, err := range companions(t, s, units...) {
+		require.NoError(t, err)
+	}
+	v, err := s.Read().Tasks.Get(t.Context(), "t")
+	require.NoError(t, err)
+	require.Equal(t, 20, v.Attempts, "no update is lost")
+}
+
+// A step through Bun has the connection for itself.
+func TestStepsThatNeedTheConnection(t *testing.T) {
+	t.Parallel()
+	s := open(t, migrated(t), postgres.WithWriters(1))
+	var units []func() error
+	for i := range 20 {
+		v, events := newTask(t, fmt.Sprint("t", i))
+		units = append(units, func() error {
+			return s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+				if err := tx.Tasks.Insert(ctx, v, events); err != nil {
+					return err
+				}
+				if i%3 == 0 {
+					list, _, err := tx.Tasks.List(ctx, ports.TaskFilter{RequesterUserID: "u"}, ports.Page{Limit: 100})
+					if err != nil {
+						return err
+					}
+					if !slices.ContainsFunc(list, func(o task.Task) bool { return o.ID == v.ID }) {
+						return errors.New("the unit does not see what it has done")
+					}
+					if i%2 == 0 {
+						return errOops
+					}
+				}
+				return tx.Jobs.Enqueue(ctx, ports.Job{ID: v.ID, Kind: "k", RunAt: now()})
+			})
+		})
+	}
+	for i, err := range companions(t, s, units...) {
+		if i%6 == 0 {
+			require.ErrorIs(t, err, errOops)
+		} else {
+			require.NoError(t, err)
+		}
+		require.Equal(t, err == nil, there(t, s, fmt.Sprint("t", i)), i)
+	}
+}
+
+// TestUnitsRunInAnyMixture fails, panics, ends and gives up at random, with commits that fail, and looks at what is left.
+func TestUnitsRunInAnyMixture(t *testing.T) {
+	t.Parallel()
+	var n atomic.Int32
+	s := open(t, migrated(t), postgres.WithCommit(func(commit func() error) error {
+		if n.Add(1)%7 == 0 {
+			return errors.New("the disk is full")
+		}
+		return commit()
+	}))
+	for i := range 4 {
+		require.NoError(t, retried(func() error {
+			return s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error { return grant(ctx, tx, fmt.Sprint("u", i)) })
+		}))
+	}
+	var told sync.Map
+	var all sync.WaitGroup
+	for w := range 16 {
+		all.Go(func() {
+			for i := range 20 {
+				id := fmt.Sprint(w, "-", i)
+				v, events := newTask(t, id)
+				done := make(chan struct{})
+				go func() { // which the unit may end
+					defer close(done)
+					defer func() { _ = recover() }()
+					ctx, cancel := context.WithCancel(context.Background())
+					defer cancel()
+					err := s.Update(ctx, func(ctx context.Context, tx ports.Tx) error {
+						kind := (w*20 + i) % 11
+						if kind == 1 {
+							return errOops
+						}
+						if err := tx.Tasks.Insert(ctx, v, events); err != nil {
+							return err
+						}
+						if i%2 == 0 {
+							place, err := ledger.Hold{TaskID: id, UserID: fmt.Sprint("u", w%4), Amount: 1, Title: "x"}.Place(now())
+							if err == nil {
+								err = tx.Ledger.Post(ctx, place.Stamp(memory.NewID))
+							}
+							if err != nil {
+								return err
+							}
+						}
+						switch kind {
+						case 2:
+							return errOops
+						case 3:
+							panic("oops")
+						case 4:
+							cancel()
+						case 5:
+							runtime.Goexit()
+						case 6:
+							_, _, err := tx.Tasks.List(ctx, ports.TaskFilter{RequesterUserID: "u"}, ports.Page{Limit: 1})
+							return err
+						}
+						return nil
+					})
+					if err == nil {
+						told.Store(id, true)
+					}
+				}()
+				<-done
+			}
+		})
+	}
+	all.Wait()
+	held := map[string]int64{}
+	for w := range 16 {
+		for i := range 20 {
+			id := fmt.Sprint(w, "-", i)
+			_, ok := told.Load(id)
+			require.Equal(t, ok, there(t, s, id), id)
+			if ok && i%2 == 0 {
+				held[fmt.Sprint("u", w%4)]++
+			}
+		}
+	}
+	for user, n := range held {
+		b, err := s.Read().Ledger.Balance(t.Context(), user)
+		require.NoError(t, err)
+		require.EqualValues(t, n, b.Held, user)
+	}
+}
+
+func retried(do func() error) (err error) {
+	for range 5 {
+		if err = do(); err == nil {
+			break
+		}
+	}
+	return err
+}
+
+// Many groups of several processes, each with many units, take the rows of agents and accounts in one order.
+func TestGroupsDoNotWaitInACircle(t *testing.T) {
+	t.Parallel()
+	url := migrated(t)
+	stores := []*postgres.Store{open(t, url), open(t, url), open(t, url, postgres.WithWriters(4))}
+	const agents, users = 6, 12
+	require.NoError(t, stores[0].Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+		for i := range users {
+			if err := grant(ctx, tx, fmt.Sprint("u", i)); err != nil {
+				return err
+			}
+		}
+		for i := range agents {
+			if err := tx.Agents.Insert(ctx, registry.Agent{ID: fmt.Sprint("a", i), OwnerUserID: "u0", Status: registry.Online, Name: "a", CreatedAt: now(), UpdatedAt: now()}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	var all sync.WaitGroup
+	for w := range 36 {
+		all.Go(func() {
+			r := rand.New(rand.NewPCG(1, uint64(w)))
+			for range 25 {
+				agent, id := fmt.Sprint("a", r.IntN(agents)), memory.NewID()
+				from, to := r.IntN(users), r.IntN(users)
+				place, err := ledger.Hold{TaskID: id, UserID: fmt.Sprint("u", from), Amount: 1, Title: "x"}.Place(now())
+				require.NoError(t, err)
+				capture, err := ledger.Hold{TaskID: id, UserID: fmt.Sprint("u", from), Amount: 1, Title: "x"}.Capture(fmt.Sprint("u", to), now())
+				require.NoError(t, err)
+				place, capture = place.Stamp(memory.NewID), capture.Stamp(memory.NewID)
+				s := stores[r.IntN(len(stores))]
+				err = s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error { return tx.Ledger.Post(ctx, place) })
+				if err == nil {
+					err = s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+						p, ok, err := tx.Trust.Lock(ctx, agent)
+						if err != nil {
+							return err
+						}
+						if !ok {
+							p = trust.Newcomer(agent, now(), trust.DefaultWeights())
+						}
+						p, e := trust.Apply(p, trust.Evidence{Type: trust.TaskCompleted, EventID: id, TaskID: id, At: now(), Took: time.Second, Limit: time.Minute}, trust.DefaultWeights())
+						if err := tx.Trust.Save(ctx, p, e); err != nil {
+							return err
+						}
+						return tx.Ledger.Post(ctx, capture)
+					})
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	var sum int64
+	for i := range agents {
+		p, _, err := stores[0].Read().Trust.Profile(t.Context(), fmt.Sprint("a", i))
+		require.NoError(t, err)
+		sum += p.Tasks.Completed
+	}
+	require.EqualValues(t, 36*25, sum, "no evidence is lost")
+	imbalance, err := stores[0].Read().Ledger.Imbalance(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, imbalance)
+
+	time.Sleep(1500 * time.Millisecond) // the server's statistics are that late
+	db, err := sql.Open("pgx", url)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	var circles int
+	require.NoError(t, db.QueryRowContext(t.Context(), "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()").Scan(&circles))
+	require.Zero(t, circles)
+}
