@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/nexus-protocol/nexus/domain/fault"
@@ -34,6 +35,11 @@ type Config struct {
 	Weights *trust.Weights // default: trust.DefaultWeights
 	// Sole says that no other process works on the store, so that at start all leases of earlier ones are void at once.
 	Sole bool
+	// MaxCalls is how many calls of agents this process has under way at most; default 1024.
+	MaxCalls int
+	// MaxCallsPerAgent is how many of them one agent gets at the same time; default 64. The same number may wait for their
+	// turn in this process; the jobs of those beyond come again later, here or elsewhere.
+	MaxCallsPerAgent int
 	// Name tells this process from others in leases. Default: a new id.
 	Name string
 }
@@ -62,6 +68,14 @@ func (c Config) check() (Config, error) {
 		w := trust.DefaultWeights()
 		c.Weights = &w
 	}
+	if c.MaxCalls == 0 {
+		c.MaxCalls = defaultCalls
+	}
+	if c.MaxCallsPerAgent == 0 {
+		c.MaxCallsPerAgent = defaultCallsPerAgent
+	}
+	need(c.MaxCalls > 0, "MaxCalls (above 0)")
+	need(c.MaxCallsPerAgent > 0, "MaxCallsPerAgent (above 0)")
 	need(c.Weights.Valid(), "Weights (none negative, adding up to 1)")
 	if c.Name == "" && c.NewID != nil {
 		c.Name = c.NewID()
@@ -88,7 +102,7 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &core{Config: cfg}
+	c := &core{Config: cfg, turns: turns{limit: cfg.MaxCallsPerAgent}, places: make(chan struct{}, cfg.MaxCalls)}
 	e := &Engine{
 		Identity: &Identity{core: c}, Agents: &Agents{c}, Tasks: &Tasks{c}, Trust: &Trust{c}, Billing: &Billing{c}, Limits: &Limits{c},
 		core: c,
@@ -110,7 +124,10 @@ func (e *Engine) Now() time.Time { return e.core.now() }
 
 type core struct {
 	Config
-	calls inFlight
+	calls   inFlight
+	turns   turns
+	places  chan struct{} // one for each call that is under way
+	waiting atomic.Int64  // claimed jobs without one
 }
 
 // now is cut to what every store keeps, so that an answer says the same now and later.

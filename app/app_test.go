@@ -63,14 +63,22 @@ func everyStore(t *testing.T, test func(t *testing.T, r *rig)) {
 func newRig(t *testing.T, store ports.Store) *rig {
 	t.Helper()
 	r := &rig{t: t, clock: &clock{}, store: store, agents: memory.NewAgents()}
-	engine, err := app.New(app.Config{
+	r.with(func(*app.Config) {})
+	return r
+}
+
+// with gives the rig an engine of another configuration.
+func (r *rig) with(change func(*app.Config)) {
+	r.t.Helper()
+	cfg := app.Config{
 		Store: r.store, Queue: inprocess.New(r.store, r.clock.now, inprocess.Options{SweepEvery: 20 * time.Millisecond}), Agents: r.agents,
 		Guard: memory.OpenGuard{}, Schema: memory.Schemas{}, Hasher: memory.NewHasher(), Limits: memory.NewLimiter(r.clock.now),
 		Now: r.clock.now, NewID: memory.NewID, Random: rand.Reader, Sole: true,
-	})
-	require.NoError(t, err)
+	}
+	change(&cfg)
+	engine, err := app.New(cfg)
+	require.NoError(r.t, err)
 	r.Engine = engine
-	return r
 }
 
 // work runs the worker until the test ends.
@@ -616,6 +624,86 @@ func TestConfigNamesEverythingThatIsMissing(t *testing.T) {
 	for _, field := range []string{"Store", "Queue", "Agents", "Guard", "Schema", "Hasher", "Limits", "Now", "NewID", "Random"} {
 		require.ErrorContains(t, err, "Config."+field+" ")
 	}
+}
+
+// An agent that takes its time is called no more often at once than it may be, and others are served meanwhile.
+func TestASlowAgentLeavesRoomForOthers(t *testing.T) {
+	everyStore(t, func(t *testing.T, r *rig) {
+		r.with(func(c *app.Config) { c.MaxCalls, c.MaxCallsPerAgent = 4, 2 })
+		r.work()
+		asker, owner := r.user(), r.user()
+		var now, most, all atomic.Int32
+		release := make(chan struct{})
+		slow := r.agent(owner, 0, func(ctx context.Context, c ports.Call) (ports.Answer, error) {
+			all.Add(1)
+			if n := now.Add(1); n > most.Load() {
+				most.Store(n)
+			}
+			defer now.Add(-1)
+			select {
+			case <-release:
+				return echo(ctx, c)
+			case <-ctx.Done():
+				return ports.Answer{}, ctx.Err()
+			}
+		})
+		quick := r.agent(owner, 0, echo)
+		var tasks []app.TaskView
+		for range 12 {
+			tasks = append(tasks, r.create(asker, slow))
+		}
+		require.Eventually(t, func() bool { return now.Load() == 2 }, 5*time.Second, time.Millisecond)
+		for range 5 {
+			require.Equal(t, task.Completed, r.ended(asker, r.create(asker, quick).ID).Status)
+		}
+		waits := tasks[3]
+		for _, v := range tasks { // one that has not begun
+			if v, err := r.Tasks.Get(t.Context(), asker, v.ID); err == nil && v.Status == task.Assigned {
+				waits = v
+			}
+		}
+		require.Equal(t, task.Assigned, waits.Status)
+		_, err := r.Tasks.Cancel(t.Context(), asker, waits.ID)
+		require.NoError(t, err)
+		close(release)
+		for _, v := range tasks {
+			r.clock.skip(time.Second) // for those that were told to come again
+			if v.ID != waits.ID {
+				require.Equal(t, task.Completed, r.ended(asker, v.ID).Status)
+			}
+		}
+		require.Equal(t, task.Cancelled, r.ended(asker, waits.ID).Status)
+		require.EqualValues(t, 2, most.Load())
+		require.EqualValues(t, len(tasks)-1, all.Load(), "each was called once, and the cancelled one never")
+	})
+}
+
+// Tasks that wait for an agent's turn do not hold up a worker that stops, and are taken up by the next.
+func TestAStoppedWorkerGivesUpWhatWaits(t *testing.T) {
+	everyStore(t, func(t *testing.T, r *rig) {
+		r.with(func(c *app.Config) { c.MaxCallsPerAgent = 1 })
+		asker, owner := r.user(), r.user()
+		began := make(chan struct{}, 2)
+		a := r.agent(owner, 0, func(ctx context.Context, c ports.Call) (ports.Answer, error) {
+			began <- struct{}{}
+			<-ctx.Done()
+			return ports.Answer{}, ctx.Err()
+		})
+		tasks := []app.TaskView{r.create(asker, a), r.create(asker, a)}
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- r.Worker.Run(ctx, 50*time.Millisecond) }()
+		<-began
+		time.Sleep(20 * time.Millisecond) // the other waits
+		stop()
+		require.NoError(t, <-done)
+		require.Empty(t, began, "nothing was begun after the stop")
+		r.agents.Handle(a.Endpoint, echo)
+		r.work()
+		for _, v := range tasks {
+			require.Equal(t, task.Completed, r.ended(asker, v.ID).Status)
+		}
+	})
 }
 
 // A worker that stops in the middle of a call gives the job up, and the next one takes it up at once.

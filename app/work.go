@@ -33,8 +33,11 @@ const (
 	retryMax      = 30 * time.Second
 	followFirst   = 250 * time.Millisecond // before a working agent is asked again; grows to followMax
 	followMax     = 5 * time.Second
-	maxDeliveries = 50               // of one call, counting crashes: then the job itself is at fault
+	maxDeliveries = 50               // of one call, counting crashes: then the answer itself is at fault
 	cancelBudget  = 10 * time.Second // for telling an agent
+
+	defaultCalls         = 1024
+	defaultCallsPerAgent = 64
 )
 
 // Worker does the engine's work behind the requests: it runs jobs, renews their leases, and ends what is overdue.
@@ -90,7 +93,19 @@ func (w *Worker) Run(ctx context.Context, grace time.Duration) error {
 			}
 		})
 	}
-	err := w.Queue.Run(ctx, func(_ context.Context, jobID string) error { return w.Handle(work, jobID) })
+	var calls sync.WaitGroup
+	err := w.Queue.Run(ctx, func(_ context.Context, jobID string) error {
+		rest, err := w.claim(work, ctx, jobID)
+		if rest != nil {
+			calls.Go(func() {
+				if err := rest(); err != nil {
+					w.Logger.ErrorContext(work, "job failed, it will run again", "job", jobID, "error", err)
+				}
+			})
+		}
+		return err
+	})
+	calls.Wait()
 	stop()
 	chores.Wait()
 	return err
@@ -98,7 +113,7 @@ func (w *Worker) Run(ctx context.Context, grace time.Duration) error {
 
 // renew keeps the leases of this process's jobs.
 func (w *Worker) renew(ctx context.Context) error {
-	if w.calls.idle() {
+	if len(w.places) == 0 && w.waiting.Load() == 0 {
 		return nil
 	}
 	return w.update(ctx, func(ctx context.Context, u *unit) error { return u.Jobs.Extend(ctx, w.Name, u.now.Add(leaseFor)) })
@@ -151,41 +166,103 @@ func (u *unit) taskAndAgent(ctx context.Context, taskID string) (task.Task, regi
 	return t, a, nil
 }
 
-// Handle runs one job, if it is there to be claimed; a job that is delivered twice acts once. Queues call it.
+// Handle runs one job, if it is there to be claimed, and returns when that is done; a job that is delivered twice acts
+// once. Hosts that bring a queue of their own may call it; Run does not wait for calls of agents in the queue's places.
 func (w *Worker) Handle(ctx context.Context, jobID string) error {
-	claim := func(ctx context.Context, u *unit) (ports.Job, error) {
-		return u.Jobs.Claim(ctx, jobID, ports.Lease{Owner: w.Name, Until: u.now.Add(leaseFor)}, u.now)
+	rest, err := w.claim(ctx, ctx, jobID)
+	if rest == nil {
+		return err
 	}
+	return rest()
+}
+
+// claim takes a job and decides what can be decided at once. rest is what remains to be done, which may take long; nil
+// if nothing does. It waits while this process has all the calls under way that it may have. When open ends nothing new is
+// begun. One commit.
+func (w *Worker) claim(ctx, open context.Context, jobID string) (rest func() error, err error) {
+	select {
+	case w.places <- struct{}{}:
+	case <-open.Done():
+		return nil, nil
+	}
+	callCtx, cancel := context.WithCancel(ctx)
 	var job ports.Job
 	var call *forwarding
-	err := w.update(ctx, func(ctx context.Context, u *unit) (err error) {
+	var turn *turn
+	known := "" // the task that the call is registered for
+	abandon := func() {
+		if known != "" {
+			w.calls.end(known)
+		}
+		cancel()
+		turn.giveBack()
+		<-w.places
+	}
+	err = w.update(ctx, func(ctx context.Context, u *unit) (err error) {
 		call = nil
-		if job, err = claim(ctx, u); err != nil {
+		job, err = u.Jobs.Claim(ctx, jobID, ports.Lease{Owner: w.Name, Until: u.now.Add(leaseFor)}, u.now)
+		if err != nil || job.Kind != jobForward {
 			return err
 		}
-		if job.Kind == jobForward {
-			call, err = w.begin(ctx, u, job)
+		t, agent, err := u.taskAndAgent(ctx, job.Subject)
+		if err != nil {
+			return err
 		}
-		return err
-	})
-	if errors.Is(err, ports.ErrLeaseLost) {
-		return nil // someone else's, done, or not due
-	}
-	if err != nil {
-		return fmt.Errorf("claim job %s: %w", jobID, err)
-	}
-	switch job.Kind {
-	case jobForward:
-		if call == nil { // nothing was left to do
+		over, err := w.over(ctx, u, job, t, agent)
+		if over || err != nil {
+			return err
+		}
+		if turn == nil {
+			if turn = w.turns.take(agent.ID); turn == nil {
+				return u.retry(ctx, job, u.now.Add(backoff(job.ID, job.Attempt)))
+			}
+		}
+		// Before the commit: a cancel that comes after it has something to stop.
+		known = t.ID
+		w.calls.start(known, cancel)
+		call = &forwarding{task: t, agent: agent, ask: t.RemoteTaskID != ""}
+		if !turn.come() {
 			return nil
 		}
-		err = w.forward(ctx, job, *call)
+		return w.begin(ctx, u, call)
+	})
+	switch {
+	case errors.Is(err, ports.ErrLeaseLost): // someone else's, done, or not due
+		abandon()
+		return nil, nil
+	case err != nil:
+		abandon()
+		return nil, fmt.Errorf("claim job %s: %w", jobID, err)
+	case job.Kind == jobForward && call == nil: // nothing is left to do, or not now
+		abandon()
+		return nil, nil
+	}
+	return func() error {
+		defer abandon()
+		if job.Kind == jobForward && !call.begun {
+			if call, err = w.awaitTurn(ctx, open, callCtx, job, turn); call == nil && err == nil {
+				return nil
+			}
+		}
+		if err == nil {
+			err = w.do(ctx, callCtx, job, call)
+		}
+		return w.done(ctx, job, err)
+	}, nil
+}
+
+// do does the part of a job that may take long, and ends the job. callCtx ends before ctx when the call of a task's agent
+// is no longer wanted.
+func (w *Worker) do(ctx, callCtx context.Context, job ports.Job, call *forwarding) error {
+	switch job.Kind {
+	case jobForward:
+		return w.forward(ctx, callCtx, job, *call)
 	case jobTellCancel:
-		err = w.tellCancel(ctx, job)
+		return w.tellCancel(ctx, job)
 	case jobProbe:
-		err = w.probe(ctx, job)
+		return w.probe(ctx, job)
 	case jobDrain:
-		err = w.update(ctx, func(ctx context.Context, u *unit) error {
+		return w.update(ctx, func(ctx context.Context, u *unit) error {
 			a, err := u.Agents.Lock(ctx, job.Subject)
 			if err != nil {
 				return fmt.Errorf("lock agent: %w", err)
@@ -197,18 +274,58 @@ func (w *Worker) Handle(ctx context.Context, jobID string) error {
 			return errors.Join(err, u.Jobs.Finish(ctx, job))
 		})
 	default:
-		err = fault.New(fault.Internal, fault.CodeInternal, "no handler for jobs of kind %q", job.Kind)
+		return fault.New(fault.Internal, fault.CodeInternal, "no handler for jobs of kind %q", job.Kind)
 	}
+}
+
+// done gives up a job that could not be done.
+func (w *Worker) done(ctx context.Context, job ports.Job, err error) error {
 	switch {
 	case err == nil || errors.Is(err, ports.ErrLeaseLost): // done, or done by another
 		return nil
-	case ctx.Err() != nil: // shutting down: give the job up at once, so that the next process need not wait for the lease
+	case ctx.Err() != nil || errors.Is(err, errStopping): // give the job up at once, so that the next process need not wait for the lease
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
 		return w.giveUp(ctx, job, 0)
 	default:
 		return errors.Join(fmt.Errorf("%s %s: %w", job.Kind, job.Subject, err), w.giveUp(ctx, job, backoff(job.ID, job.Attempt)))
 	}
+}
+
+var errStopping = errors.New("the worker stops")
+
+// awaitTurn waits, without a place, until the agent may be called, and notes that it is. It returns nil when nothing is
+// left to do then.
+func (w *Worker) awaitTurn(ctx, open, callCtx context.Context, job ports.Job, turn *turn) (*forwarding, error) {
+	w.waiting.Add(1)
+	<-w.places
+	select {
+	case <-turn.ready:
+	case <-open.Done():
+	case <-callCtx.Done(): // the task has ended
+	}
+	w.places <- struct{}{} // for the caller to give back; those who have the others do so too
+	w.waiting.Add(-1)
+	if open.Err() != nil {
+		return nil, errStopping
+	}
+	var next *forwarding
+	err := w.update(ctx, func(ctx context.Context, u *unit) error {
+		next = nil
+		t, agent, err := u.taskAndAgent(ctx, job.Subject)
+		if err != nil {
+			return err
+		}
+		if over, err := w.over(ctx, u, job, t, agent); over || err != nil {
+			return err
+		}
+		if !turn.come() {
+			return u.retry(ctx, job, u.now.Add(retryBase))
+		}
+		next = &forwarding{task: t, agent: agent, ask: t.RemoteTaskID != ""}
+		return w.begin(ctx, u, next)
+	})
+	return next, err
 }
 
 func (w *Worker) giveUp(ctx context.Context, job ports.Job, wait time.Duration) error {
@@ -237,6 +354,7 @@ type forwarding struct {
 	task  task.Task
 	agent registry.Agent
 	ask   bool // the agent is at work already: only ask how it is getting on
+	begun bool
 }
 
 func (f forwarding) call() ports.Call {
@@ -246,44 +364,41 @@ func (f forwarding) call() ports.Call {
 	}
 }
 
-// begin notes that the agent is being called. It returns nil when nothing is left to do.
-func (w *Worker) begin(ctx context.Context, u *unit, job ports.Job) (*forwarding, error) {
-	t, agent, err := u.taskAndAgent(ctx, job.Subject)
-	if err != nil {
-		return nil, err
-	}
+// over ends a task that the agent need not be called for any more, and its job.
+func (w *Worker) over(ctx context.Context, u *unit, job ports.Job, t task.Task, agent registry.Agent) (bool, error) {
 	var end task.Command
 	switch {
 	case t.Status.Ended():
-		return nil, u.Jobs.Finish(ctx, job)
 	case agent.DeletedAt != nil:
 		end = task.Cancel{At: u.now}
 	case !u.now.Before(t.TimeoutAt):
 		end = task.TimeOut{At: u.now}
-	case job.Attempt > maxDeliveries && t.RemoteTaskID == "":
+	case t.Attempts > maxDeliveries && t.RemoteTaskID == "":
 		end = task.Fail{At: u.now, Error: task.Error{Code: task.ErrProtocol, Message: "the engine could not take in the agent's answer"}}
+	default:
+		return false, nil
 	}
 	if end != nil {
 		if _, _, err := w.apply(ctx, u, t, agent, end); err != nil {
-			return nil, err
+			return true, err
 		}
-		return nil, u.Jobs.Finish(ctx, job)
 	}
-	f := &forwarding{task: t, agent: agent, ask: t.RemoteTaskID != ""}
+	return true, u.Jobs.Finish(ctx, job)
+}
+
+// begin notes that the agent is being called.
+func (w *Worker) begin(ctx context.Context, u *unit, f *forwarding) (err error) {
+	f.begun = true
 	if !f.ask {
-		if f.task, _, err = w.apply(ctx, u, t, agent, task.Start{At: u.now}); err != nil {
-			return nil, err
-		}
+		f.task, _, err = w.apply(ctx, u, f.task, f.agent, task.Start{At: u.now})
 	}
-	return f, nil
+	return err
 }
 
 // forward calls the agent and lets its answer happen to the task. Two commits with the one that claimed the job.
-func (w *Worker) forward(ctx context.Context, job ports.Job, f forwarding) error {
-	callCtx, cancel := context.WithTimeout(ctx, f.task.TimeoutAt.Sub(w.now()))
+func (w *Worker) forward(ctx, callCtx context.Context, job ports.Job, f forwarding) error {
+	callCtx, cancel := context.WithTimeout(callCtx, f.task.TimeoutAt.Sub(w.now()))
 	defer cancel()
-	done := w.calls.start(f.task.ID, cancel)
-	defer done()
 
 	var answer ports.Answer
 	var err error
@@ -421,38 +536,4 @@ func (w *Worker) probe(ctx context.Context, job ports.Job) error {
 		}
 		return u.retry(ctx, job, u.now.Add(registry.ProbeEvery))
 	})
-}
-
-// inFlight knows the calls that this process has under way, so that a cancel can stop one at once.
-type inFlight struct {
-	mu    sync.Mutex
-	calls map[string]context.CancelFunc
-}
-
-func (f *inFlight) start(taskID string, cancel context.CancelFunc) (done func()) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.calls == nil {
-		f.calls = map[string]context.CancelFunc{}
-	}
-	f.calls[taskID] = cancel
-	return func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		delete(f.calls, taskID)
-	}
-}
-
-func (f *inFlight) stop(taskID string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if cancel := f.calls[taskID]; cancel != nil {
-		cancel()
-	}
-}
-
-func (f *inFlight) idle() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return len(f.calls) == 0
 }

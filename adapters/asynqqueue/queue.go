@@ -23,7 +23,7 @@ var _ ports.Queue = (*Queue)(nil)
 
 // Options are the queue's settings; zero values are the defaults.
 type Options struct {
-	Workers    int           // jobs that run at once in this process; default 256, since most of them wait for an agent
+	Workers    int           // jobs that are begun at once in this process; default 128
 	SweepEvery time.Duration // default one second
 	Logger     *slog.Logger  // default: discards
 }
@@ -64,7 +64,7 @@ type Queue struct {
 // New makes a queue over the store's jobs. now must be the engine's clock. Redis need not be there yet.
 func New(store ports.Store, client redis.UniversalClient, now func() time.Time, opt Options) *Queue {
 	if opt.Workers <= 0 {
-		opt.Workers = 256
+		opt.Workers = 128
 	}
 	if opt.SweepEvery <= 0 {
 		opt.SweepEvery = time.Second

@@ -20,7 +20,8 @@ type serveCmd struct {
 	AllowPrivateEndpoints bool           `env:"NEXUS_ALLOW_PRIVATE_ENDPOINTS" help:"Let agents live at loopback and private addresses. Never on a server that strangers can reach."`
 	RateLimit             string         `env:"NEXUS_RATE_LIMIT" default:"on" enum:"on,off" help:"on, or off for load tests."`
 	TrustedProxies        []netip.Prefix `env:"NEXUS_TRUSTED_PROXIES" placeholder:"CIDR,…" help:"Proxies whose X-Forwarded-For is believed."`
-	Workers               int            `env:"NEXUS_WORKERS" default:"256" help:"How many agents are called at the same time."`
+	Workers               int            `env:"NEXUS_WORKERS" default:"1024" help:"How many calls of agents this process has under way at most."`
+	CallsPerAgent         int            `env:"NEXUS_CALLS_PER_AGENT" default:"64" help:"How many of them one agent gets at the same time."`
 	ShutdownGrace         time.Duration  `env:"NEXUS_SHUTDOWN_GRACE" default:"20s" help:"How long a stopping server waits for requests and calls under way."`
 	Demo                  bool           `env:"NEXUS_DEMO" help:"Start the example agents, register them, and print how to try it. Allows private endpoints."`
 
@@ -61,7 +62,7 @@ func (s *serveCmd) Run(e *env) (err error) {
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	w := wiring{
-		allowPrivate: s.AllowPrivateEndpoints || s.Demo, workers: s.Workers, sole: db.lock != nil,
+		allowPrivate: s.AllowPrivateEndpoints || s.Demo, workers: s.Workers, perAgent: s.CallsPerAgent, sole: db.lock != nil,
 		redis: redisClient, limitClosed: s.RateLimitOnError == "refuse",
 	}
 	jobs := e.openQueue(store, w)

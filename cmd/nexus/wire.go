@@ -96,7 +96,8 @@ func (e *env) openStore(db database) (store, error) {
 // wiring is the choice of adapters that is not the store's.
 type wiring struct {
 	allowPrivate bool
-	workers      int
+	workers      int // calls of agents at a time
+	perAgent     int // of them, of one
 	sole         bool
 	redis        redis.UniversalClient // nil: everything in this process
 	limitClosed  bool
@@ -115,9 +116,9 @@ func (inProcess) Close() error { return nil }
 // openQueue is asynq where there is Redis, else a queue in this process.
 func (e *env) openQueue(store store, w wiring) queue {
 	if w.redis != nil {
-		return asynqqueue.New(store, w.redis, time.Now, asynqqueue.Options{Workers: w.workers, Logger: e.log})
+		return asynqqueue.New(store, w.redis, time.Now, asynqqueue.Options{Logger: e.log})
 	}
-	return inProcess{inprocess.New(store, time.Now, inprocess.Options{Workers: w.workers, Logger: e.log})}
+	return inProcess{inprocess.New(store, time.Now, inprocess.Options{Logger: e.log})}
 }
 
 func (e *env) openLimiter(w wiring) ports.RateLimiter {
@@ -163,6 +164,8 @@ func (e *env) newEngine(store store, q ports.Queue, w wiring) (*app.Engine, erro
 		Random: rand.Reader,
 		Logger: e.log,
 		Sole:   w.sole,
+
+		MaxCalls: w.workers, MaxCallsPerAgent: w.perAgent,
 	})
 }
 
