@@ -1,0 +1,20 @@
+package inprocess
+
+import (
+	"github.com/nexus-protocol/nexus/adapters/internal/eventhub"
+	"github.com/nexus-protocol/nexus/ports"
+)
+
+var _ ports.Events = (*Events)(nil)
+
+// Events is a ports.Events for a process that is alone. Other processes do not hear it, nor it them.
+type Events struct{ hub eventhub.Hub }
+
+// NewEvents makes one.
+func NewEvents() *Events { return &Events{} }
+
+// Publish implements ports.Events.
+func (e *Events) Publish(streams ...string) { e.hub.Wake(streams...) }
+
+// Subscribe implements ports.Events.
+func (e *Events) Subscribe(stream string) ports.Subscription { return e.hub.Subscribe(stream) }
