@@ -60,14 +60,18 @@ func everyStore(t *testing.T, test func(t *testing.T, r *rig)) {
 	})
 }
 
-func newRig(t *testing.T, store ports.Store) *rig {
+func newRig(t *testing.T, store ports.Store, change ...func(*app.Config)) *rig {
 	t.Helper()
 	r := &rig{t: t, clock: &clock{}, store: store, agents: memory.NewAgents()}
-	engine, err := app.New(app.Config{
+	cfg := app.Config{
 		Store: r.store, Queue: inprocess.New(r.store, r.clock.now, inprocess.Options{SweepEvery: 20 * time.Millisecond}), Agents: r.agents,
 		Guard: memory.OpenGuard{}, Schema: memory.Schemas{}, Hasher: memory.NewHasher(), Limits: memory.NewLimiter(r.clock.now),
-		Now: r.clock.now, NewID: memory.NewID, Random: rand.Reader, Sole: true,
-	})
+		Events: inprocess.NewEvents(), Now: r.clock.now, NewID: memory.NewID, Random: rand.Reader, Sole: true,
+	}
+	for _, c := range change {
+		c(&cfg)
+	}
+	engine, err := app.New(cfg)
 	require.NoError(t, err)
 	r.Engine = engine
 	return r

@@ -21,6 +21,7 @@ import (
 	"github.com/nexus-protocol/nexus/adapters/jsonschemacheck"
 	"github.com/nexus-protocol/nexus/adapters/memory"
 	"github.com/nexus-protocol/nexus/adapters/postgres"
+	"github.com/nexus-protocol/nexus/adapters/redisevents"
 	"github.com/nexus-protocol/nexus/adapters/redislimit"
 	"github.com/nexus-protocol/nexus/adapters/sqlite"
 	"github.com/nexus-protocol/nexus/adapters/ssrfguard"
@@ -100,6 +101,7 @@ type wiring struct {
 	sole         bool
 	redis        redis.UniversalClient // nil: everything in this process
 	limitClosed  bool
+	events       ports.Events
 }
 
 // queue is the way that jobs are run.
@@ -126,6 +128,37 @@ func (e *env) openLimiter(w wiring) ports.RateLimiter {
 	}
 	return memory.NewLimiter(time.Now)
 }
+
+// events is the way that processes tell each other what has grown.
+type events interface {
+	ports.Events
+	Run(ctx context.Context) error
+}
+
+// lookEvery is how often readers look by themselves for what processes did that they do not hear.
+const lookEvery = 2 * time.Second
+
+type inProcessEvents struct {
+	*inprocess.Events
+	sole bool
+}
+
+func (i inProcessEvents) Run(ctx context.Context) error {
+	if !i.sole {
+		i.WakeAllEvery(ctx, lookEvery)
+	}
+	return nil
+}
+
+func (e *env) openEvents(client redis.UniversalClient, sole bool) events {
+	if client != nil {
+		return redisevents.New(client, newID(), redisevents.Options{DeafEvery: lookEvery, Logger: e.log})
+	}
+	return inProcessEvents{inprocess.NewEvents(), sole}
+}
+
+// newID fails only without a source of randomness.
+func newID() string { return uuid.Must(uuid.NewV7()).String() }
 
 // openRedis makes the client of the URL; nil without one. It connects when it is used, so Redis need not be there yet.
 func (e *env) openRedis(redisURL string) (redis.UniversalClient, error) {
@@ -158,8 +191,9 @@ func (e *env) newEngine(store store, q ports.Queue, w wiring) (*app.Engine, erro
 		Schema: jsonschemacheck.New(),
 		Hasher: argon2hasher.New(),
 		Limits: e.openLimiter(w),
+		Events: w.events,
 		Now:    time.Now,
-		NewID:  func() string { return uuid.Must(uuid.NewV7()).String() }, // fails only without a source of randomness
+		NewID:  newID,
 		Random: rand.Reader,
 		Logger: e.log,
 		Sole:   w.sole,
