@@ -94,6 +94,14 @@ func (e *env) openStore(db database) (store, error) {
 	return s, nil
 }
 
+// clockOf is the clock that all processes on the store share.
+func clockOf(s store) func() time.Time {
+	if shared, ok := s.(interface{ Now() time.Time }); ok {
+		return shared.Now
+	}
+	return time.Now // the process is alone
+}
+
 // wiring is the choice of adapters that is not the store's.
 type wiring struct {
 	allowPrivate bool
@@ -117,9 +125,9 @@ func (inProcess) Close() error { return nil }
 // openQueue is asynq where there is Redis, else a queue in this process.
 func (e *env) openQueue(store store, w wiring) queue {
 	if w.redis != nil {
-		return asynqqueue.New(store, w.redis, time.Now, asynqqueue.Options{Workers: w.workers, Logger: e.log})
+		return asynqqueue.New(store, w.redis, clockOf(store), asynqqueue.Options{Workers: w.workers, Logger: e.log})
 	}
-	return inProcess{inprocess.New(store, time.Now, inprocess.Options{Workers: w.workers, Logger: e.log})}
+	return inProcess{inprocess.New(store, clockOf(store), inprocess.Options{Workers: w.workers, Logger: e.log})}
 }
 
 func (e *env) openLimiter(w wiring) ports.RateLimiter {
@@ -192,7 +200,7 @@ func (e *env) newEngine(store store, q ports.Queue, w wiring) (*app.Engine, erro
 		Hasher: argon2hasher.New(),
 		Limits: e.openLimiter(w),
 		Events: w.events,
-		Now:    time.Now,
+		Now:    clockOf(store),
 		NewID:  newID,
 		Random: rand.Reader,
 		Logger: e.log,

@@ -37,6 +37,9 @@ type Dialect struct {
 	// Local says that statements run in this process, so that a read of one row is not worth interrupting.
 	Local bool
 
+	// Clock is a SELECT of the server's time in microseconds; "" where there is no server.
+	Clock string
+
 	// Duplicate tells a violated uniqueness.
 	Duplicate func(error) bool
 	// Retryable tells an error after which the same transaction may well succeed.
