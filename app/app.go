@@ -31,8 +31,8 @@ type Config struct {
 	// Now is the clock; UTC or not. Processes that share a store must share a clock, such as the store's, or they take
 	// each other's work for abandoned.
 	Now    func() time.Time
-	NewID  func() string    // UUIDv7: ids sort by the time they were made
-	Random io.Reader        // for secrets; must be cryptographic
+	NewID  func() string // UUIDv7: ids sort by the time they were made
+	Random io.Reader     // for secrets; must be cryptographic
 
 	Logger  *slog.Logger   // default: discards
 	Weights *trust.Weights // default: trust.DefaultWeights
@@ -124,8 +124,8 @@ func (c *core) now() time.Time { return c.Now().UTC().Truncate(time.Microsecond)
 // transaction has to run again.
 type unit struct {
 	ports.Tx
-	now  time.Time
-	ids  *tape
+	now time.Time
+	ids *tape
 
 	refs    []ports.Ref // jobs to be dispatched, and
 	streams []string    // streams that grew, to be published, once the unit is committed

@@ -276,7 +276,10 @@ func TestAFrozenWorkerWakesUpTooLate(t *testing.T) {
 	close(release)
 	require.NoError(t, frozen.cmd.Process.Signal(syscall.SIGCONT))
 	// It works again, and by the time that it has stopped it has done with what it had begun.
-	require.Eventually(t, func() bool { status, _ := (&client{base: frozen.url()}).call("GET", "/readyz", nil, nil); return status == http.StatusOK },
+	require.Eventually(t, func() bool {
+		status, _ := (&client{base: frozen.url()}).call("GET", "/readyz", nil, nil)
+		return status == http.StatusOK
+	},
 		10*time.Second, 20*time.Millisecond)
 	time.Sleep(500 * time.Millisecond)
 	for _, s := range all {
