@@ -105,7 +105,9 @@ func (s *Store) keepTime(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			_ = s.clock.Set(ctx) // the database is away: soon again
+			bounded, cancel := context.WithTimeout(ctx, compareClocks)
+			_ = s.clock.Set(bounded) // the database is away: soon again
+			cancel()
 		}
 	}
 }

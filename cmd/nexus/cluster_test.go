@@ -99,6 +99,14 @@ func TestWhatOneProcessTookOnTheOtherKnows(t *testing.T) {
 	endpoint, _ := agent(t, func() time.Duration { return 0 })
 	c := all[0].signUp("a@example.com")
 	there := &client{base: all[1].url(), cookie: c.cookie}
+	opt, err := redis.ParseURL(all[0].rds)
+	require.NoError(t, err)
+	rc := redis.NewClient(opt)
+	defer func() { require.NoError(t, rc.Close()) }()
+	said := rc.Subscribe(t.Context(), fmt.Sprint("nexus:events:", opt.DB))
+	defer func() { require.NoError(t, said.Close()) }()
+	_, err = said.Receive(t.Context()) // it is subscribed
+	require.NoError(t, err)
 	for range 20 {
 		agentID := all[0].register(c, endpoint, 1)
 		_, err := there.call("GET", "/api/v1/agents/"+agentID, nil, nil)
@@ -111,6 +119,17 @@ func TestWhatOneProcessTookOnTheOtherKnows(t *testing.T) {
 		_, err = there.call("GET", "/api/v1/tasks/"+out.ID, nil, &out)
 		require.NoError(t, err)
 		require.Equal(t, "cancelled", out.Status)
+		for from := map[string]bool{}; len(from) < 2; { // both say that it has changed: one took it on, one cancelled it
+			m, err := said.ReceiveTimeout(t.Context(), 10*time.Second)
+			require.NoError(t, err)
+			var body struct {
+				From    string
+				Streams []string
+			}
+			require.NoError(t, json.Unmarshal([]byte(m.(*redis.Message).Payload), &body))
+			require.Equal(t, []string{out.ID}, body.Streams)
+			from[body.From] = true
+		}
 		_, err = there.call("DELETE", "/api/v1/agents/"+agentID, nil, nil)
 		require.NoError(t, err)
 		status, _ := c.call("POST", "/api/v1/tasks", map[string]any{"assignedAgentId": agentID, "title": "x"}, nil)
