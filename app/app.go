@@ -26,10 +26,14 @@ type Config struct {
 	Schema ports.SchemaChecker
 	Hasher ports.PasswordHasher
 	Limits ports.RateLimiter
+	// Events wakes those who watch tasks. nil: nobody is woken, and watchers look every two seconds.
+	Events ports.Events
 
-	Now    func() time.Time // the clock; UTC or not
-	NewID  func() string    // UUIDv7: ids sort by the time they were made
-	Random io.Reader        // for secrets; must be cryptographic
+	// Now is the clock; UTC or not. Processes that share a store must share a clock, such as the store's, or they take
+	// each other's work for abandoned.
+	Now    func() time.Time
+	NewID  func() string // UUIDv7: ids sort by the time they were made
+	Random io.Reader     // for secrets; must be cryptographic
 
 	Logger  *slog.Logger   // default: discards
 	Weights *trust.Weights // default: trust.DefaultWeights
@@ -137,9 +141,11 @@ func (c *core) now() time.Time { return c.Now().UTC().Truncate(time.Microsecond)
 // transaction has to run again.
 type unit struct {
 	ports.Tx
-	now  time.Time
-	ids  *tape
-	refs []ports.Ref
+	now time.Time
+	ids *tape
+
+	refs    []ports.Ref // jobs to be dispatched, and
+	streams []string    // streams that grew, to be published, once the unit is committed
 }
 
 func (u *unit) id() string { return u.ids.next() }
@@ -164,22 +170,24 @@ func (u *unit) retry(ctx context.Context, j ports.Job, runAt time.Time) error {
 	return nil
 }
 
-// update runs fn as one unit of work and, once it is committed, wakes the queue for the jobs that fn wrote.
+// update runs fn as one unit of work and, once it is committed, wakes the queue for the jobs that fn wrote, and those who
+// watch what it changed.
 func (c *core) update(ctx context.Context, fn func(ctx context.Context, u *unit) error) error {
 	now, ids := c.now(), &tape{draw: c.NewID}
-	var refs []ports.Ref
+	var done *unit
 	err := c.Store.Update(ctx, func(ctx context.Context, tx ports.Tx) error {
 		ids.rewind()
-		u := &unit{Tx: tx, now: now, ids: ids}
-		err := fn(ctx, u)
-		refs = u.refs
-		return err
+		done = &unit{Tx: tx, now: now, ids: ids}
+		return fn(ctx, done)
 	})
 	if err != nil {
 		return err
 	}
-	if len(refs) > 0 {
-		c.Queue.Dispatch(refs...)
+	if len(done.refs) > 0 {
+		c.Queue.Dispatch(done.refs...)
+	}
+	if len(done.streams) > 0 && c.Events != nil {
+		c.Events.Publish(done.streams...)
 	}
 	return nil
 }

@@ -60,22 +60,24 @@ func everyStore(t *testing.T, test func(t *testing.T, r *rig)) {
 	})
 }
 
-func newRig(t *testing.T, store ports.Store) *rig {
+func newRig(t *testing.T, store ports.Store, change ...func(*app.Config)) *rig {
 	t.Helper()
 	r := &rig{t: t, clock: &clock{}, store: store, agents: memory.NewAgents()}
-	r.with(func(*app.Config) {})
+	r.with(change...)
 	return r
 }
 
 // with gives the rig an engine of another configuration.
-func (r *rig) with(change func(*app.Config)) {
+func (r *rig) with(change ...func(*app.Config)) {
 	r.t.Helper()
 	cfg := app.Config{
 		Store: r.store, Queue: inprocess.New(r.store, r.clock.now, inprocess.Options{SweepEvery: 20 * time.Millisecond}), Agents: r.agents,
 		Guard: memory.OpenGuard{}, Schema: memory.Schemas{}, Hasher: memory.NewHasher(), Limits: memory.NewLimiter(r.clock.now),
-		Now: r.clock.now, NewID: memory.NewID, Random: rand.Reader, Sole: true,
+		Events: inprocess.NewEvents(), Now: r.clock.now, NewID: memory.NewID, Random: rand.Reader, Sole: true,
 	}
-	change(&cfg)
+	for _, c := range change {
+		c(&cfg)
+	}
 	engine, err := app.New(cfg)
 	require.NoError(r.t, err)
 	r.Engine = engine

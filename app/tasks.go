@@ -105,6 +105,7 @@ func (s *Tasks) Create(ctx context.Context, c identity.Caller, in CreateTask) (T
 		if err := u.Tasks.Insert(ctx, t, events); err != nil {
 			return fmt.Errorf("insert task: %w", err)
 		}
+		u.streams = append(u.streams, t.ID)
 		out = view(t, events)
 		return u.enqueue(ctx, jobForward, t.ID, u.now, ports.PriorityInteractive)
 	})
@@ -175,6 +176,9 @@ func (c *core) apply(ctx context.Context, u *unit, t task.Task, agent registry.A
 	}
 	if err := u.Tasks.Save(ctx, next, events); err != nil {
 		return next, events, fmt.Errorf("save task: %w", err)
+	}
+	if len(events) > 0 {
+		u.streams = append(u.streams, t.ID)
 	}
 	if !next.Status.Ended() {
 		return next, events, nil

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -124,14 +125,42 @@ func (q *Queue) enqueue(ctx context.Context, r ports.Ref, epoch string) error {
 	}
 	id := r.ID + ":" + strconv.FormatInt(r.RunAt.UnixMicro(), 36) + epoch
 	opts := []asynq.Option{asynq.Queue(name), asynq.TaskID(id), asynq.MaxRetry(0), asynq.Retention(0), asynq.Timeout(waitForHandlers)}
-	if wait := r.RunAt.Sub(q.now()); wait > 0 {
-		opts = append(opts, asynq.ProcessIn(wait))
+	if r.RunAt.After(q.now()) {
+		opts = append(opts, asynq.ProcessAt(r.RunAt))
 	}
-	_, err := q.client.EnqueueContext(ctx, asynq.NewTask(kind, []byte(r.ID)), opts...)
+	_, err := q.client.EnqueueContext(ctx, asynq.NewTask(kind, []byte(r.ID+" "+strconv.FormatInt(r.RunAt.UnixMicro(), 10))), opts...)
 	if errors.Is(err, asynq.ErrTaskIDConflict) || errors.Is(err, asynq.ErrDuplicateTask) {
 		return nil // it is there
 	}
 	return err
+}
+
+// refOf is what enqueue made a task of.
+func refOf(ctx context.Context, t *asynq.Task) (r ports.Ref) {
+	id, at, _ := strings.Cut(string(t.Payload()), " ")
+	r.ID = id
+	if us, err := strconv.ParseInt(at, 10, 64); err == nil {
+		r.RunAt = time.UnixMicro(us)
+	}
+	r.Priority = ports.PriorityHousekeeping
+	queue, _ := asynq.GetQueueName(ctx)
+	for p, name := range names {
+		if name == queue {
+			r.Priority = p
+		}
+	}
+	return r
+}
+
+// early tells of a job that is not due yet, and hands it over again at its time: asynq counts in whole seconds, and by the
+// clocks of the machines it runs on.
+func (q *Queue) early(r ports.Ref) bool {
+	wait := r.RunAt.Sub(q.now())
+	if wait <= 0 {
+		return false
+	}
+	time.AfterFunc(wait, func() { q.Dispatch(r) })
+	return true
 }
 
 // Run implements ports.Queue. While Redis is away it waits for it.
@@ -153,7 +182,9 @@ func (q *Queue) Run(ctx context.Context, handle func(ctx context.Context, jobID 
 		BaseContext: func() context.Context { return context.WithoutCancel(ctx) },
 	})
 	err := srv.Start(asynq.HandlerFunc(func(ctx context.Context, t *asynq.Task) error {
-		q.run(ctx, string(t.Payload()), handle)
+		if ref := refOf(ctx, t); !q.early(ref) {
+			q.run(ctx, ref.ID, handle)
+		}
 		return nil // whether the job is done is in the store
 	}))
 	if err != nil {

@@ -29,6 +29,7 @@ const (
 	defaultReaders = 8
 	defaultGroup   = 128
 	connectTimeout = 3 * time.Second
+	compareClocks  = 10 * time.Second // a machine's clock that is set while the process runs is wrong for so long
 )
 
 // Option is a setting of Open.
@@ -38,6 +39,7 @@ type options struct {
 	writers, readers int
 	group            int
 	commit           func(commit func() error) error
+	clock            func() time.Time
 }
 
 // WithWriters sets how many transactions run at the same time; the default is 2: one is built up while the other is on
@@ -60,15 +62,23 @@ func WithReaders(n int) Option {
 // Stats counts what a store has asked of its database since it was opened.
 type Stats = bunstore.Stats
 
-// Store is a ports.Store in PostgreSQL. Writers and readers have connections of their own, so it holds at most their sum.
+// WithClock sets the clock that Now corrects; the default is time.Now. Tests have wrong ones.
+func WithClock(now func() time.Time) Option {
+	return func(o *options) { o.clock = now }
+}
+
+// Store is a ports.Store in PostgreSQL, and the clock that all processes on it share. Writers and readers have connections of their own, so it holds at most their sum.
 type Store struct {
 	*bunstore.Store
-	db *sql.DB
+	db    *sql.DB
+	clock *bunstore.Clock
+	stop  context.CancelFunc
+	ended chan struct{} // the clock is not set any more
 }
 
 // Open opens a database whose schema is up to date; Migrate makes it so.
 func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
-	o := options{writers: defaultWriters, readers: defaultReaders, group: defaultGroup}
+	o := options{writers: defaultWriters, readers: defaultReaders, group: defaultGroup, clock: time.Now}
 	for _, set := range opts {
 		set(&o)
 	}
@@ -80,13 +90,45 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 		return nil, errors.Join(unreachable(err), db.Close())
 	}
 	handle := bun.NewDB(db, pgdialect.New())
-	return &Store{db: db, Store: bunstore.New(bunstore.Config{
+	s := &Store{db: db, ended: make(chan struct{}), Store: bunstore.New(bunstore.Config{
 		Dialect: dialect(), Write: handle, Read: handle, Writers: o.writers, Readers: o.readers, Group: o.group, Commit: o.commit,
-	})}, nil
+	})}
+	s.clock = s.NewClock(o.clock)
+	if err := s.clock.Set(ctx); err != nil {
+		return nil, errors.Join(unreachable(err), s.Store.Close(), db.Close())
+	}
+	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	go s.keepTime(ctx)
+	return s, nil
+}
+
+// Now is the time by the database server's clock: that of this machine, which is compared with it when the store is opened
+// and every few seconds from then on. All processes on the database have the same time to within the time that the server
+// takes to answer. It costs no round trip. While the database is away the machine's clock goes on from where it was.
+func (s *Store) Now() time.Time { return s.clock.Now() }
+
+func (s *Store) keepTime(ctx context.Context) {
+	defer close(s.ended)
+	t := time.NewTicker(compareClocks)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			bounded, cancel := context.WithTimeout(ctx, compareClocks)
+			_ = s.clock.Set(bounded) // the database is away: soon again
+			cancel()
+		}
+	}
 }
 
 // Close lets what runs end, and closes the connections.
-func (s *Store) Close() error { return errors.Join(s.Store.Close(), s.db.Close()) }
+func (s *Store) Close() error {
+	s.stop()
+	<-s.ended
+	return errors.Join(s.Store.Close(), s.db.Close())
+}
 
 // open parses the URL and connects at the first use. A statement is prepared by whoever runs it often, and sent with its
 // parameters otherwise.
@@ -113,7 +155,7 @@ func open(url string, conns int) (*sql.DB, error) {
 func dialect() bunstore.Dialect {
 	return bunstore.Dialect{
 		Name: "postgres", Begin: "BEGIN", Lock: " FOR UPDATE", Skip: " FOR UPDATE SKIP LOCKED", Pipeline: pipeline, LockUsers: "LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE",
-		Numbered: true, Prepare: true,
+		Numbered: true, Prepare: true, Clock: "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
 		Duplicate: func(err error) bool { return code(err) == "23505" },
 		Retryable: func(err error) bool {
 			switch code(err) {

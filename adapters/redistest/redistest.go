@@ -1,15 +1,14 @@
 // Package redistest gives tests a real Redis, each with a database of its own.
 //
 // The server is the one that NEXUS_TEST_REDIS_URL names; else one that is started for the test binary out of what is
-// installed, in a temporary folder on a free port; else, as root on Debian, it is installed first. There is no way to
-// skip: without a server the test fails and says what to do.
+// installed, in a temporary folder on a free port; else, as root on Debian, it is installed first; else it is a container,
+// where docker works. There is no way to skip: without a server the test fails and says what to do.
 package redistest
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -53,7 +52,7 @@ func URL(t testing.TB) string {
 	t.Helper()
 	server.once.Do(start)
 	if server.err != nil {
-		t.Fatalf("tests need Redis: %v\nInstall it, or set %s to the URL of a server whose databases may be emptied.", server.err, variable)
+		t.Fatalf("tests need Redis: %v\nInstall it, or make docker work, or set %s to the URL of a server whose databases may be emptied.", server.err, variable)
 	}
 	url := fmt.Sprintf("%s/%d", server.base, used.Add(1)%databases)
 	opt, err := redis.ParseURL(url)
@@ -89,22 +88,40 @@ func Start() (base string, stop func(), err error) {
 
 // StartAt is Start on a given port, for tests in which a server comes back.
 func StartAt(port string) (stop func(), err error) {
+	settings := []string{"--save", "", "--appendonly", "no", "--databases", fmt.Sprint(databases)}
 	program, err := testrig.Program("redis-server", "/usr/bin/redis-server", "redis-server")
 	if err != nil {
-		return nil, err
+		stop, err2 := startContainer(port, settings)
+		if err2 != nil {
+			return nil, errors.Join(err, err2)
+		}
+		return stop, nil
 	}
 	home, err := testrig.NewHome("nexus-redis-")
 	if err != nil {
 		return nil, err
 	}
-	srv, err := home.Serve(program, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", home.Dir, "--databases", fmt.Sprint(databases))
+	srv, err := home.Serve(program, append(settings, "--port", port, "--bind", "127.0.0.1", "--dir", home.Dir)...)
 	if err != nil {
 		return nil, errors.Join(err, home.Remove())
 	}
+	return await(srv, port)
+}
+
+func startContainer(port string, settings []string) (stop func(), err error) {
+	srv, err := testrig.Container{Image: "redis:7", Port: "6379", Args: append([]string{"redis-server"}, settings...)}.Serve(port)
+	if err != nil {
+		return nil, err
+	}
+	return await(srv, port)
+}
+
+// await waits until the server answers; before a container does, its port is open already.
+func await(srv *testrig.Server, port string) (stop func(), err error) {
+	c := redis.NewClient(&redis.Options{Addr: "127.0.0.1:" + port, MaxRetries: -1, DialerRetries: 1})
+	defer func() { _ = c.Close() }()
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
-		if err == nil {
-			_ = conn.Close()
+		if err = c.Ping(context.Background()).Err(); err == nil {
 			return srv.Stop, nil
 		}
 		if time.Now().After(deadline) {

@@ -25,7 +25,7 @@ type serveCmd struct {
 	ShutdownGrace         time.Duration  `env:"NEXUS_SHUTDOWN_GRACE" default:"20s" help:"How long a stopping server waits for requests and calls under way."`
 	Demo                  bool           `env:"NEXUS_DEMO" help:"Start the example agents, register them, and print how to try it. Allows private endpoints."`
 
-	RedisURL         string `env:"NEXUS_REDIS_URL" placeholder:"URL" help:"redis://host:6379/0 to hand round jobs by asynq and to count requests for all processes together. Needs NEXUS_DATABASE_URL."`
+	RedisURL         string `env:"NEXUS_REDIS_URL" placeholder:"URL" help:"redis://host:6379/0 to hand round jobs by asynq, to tell other processes what has changed, and to count requests for all processes together. Needs NEXUS_DATABASE_URL."`
 	Role             string `env:"NEXUS_ROLE" default:"all" enum:"all,api,worker" help:"all, api (serves requests, runs no jobs) or worker (runs jobs, serves health only)."`
 	RateLimitOnError string `env:"NEXUS_RATE_LIMIT_ON_ERROR" default:"allow" enum:"allow,refuse" help:"What happens to requests that cannot be counted because Redis is away."`
 }
@@ -61,8 +61,9 @@ func (s *serveCmd) Run(e *env) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	changes := e.openEvents(redisClient, db.lock != nil)
 	w := wiring{
-		allowPrivate: s.AllowPrivateEndpoints || s.Demo, workers: s.Workers, perAgent: s.CallsPerAgent, sole: db.lock != nil,
+		events: changes, allowPrivate: s.AllowPrivateEndpoints || s.Demo, workers: s.Workers, perAgent: s.CallsPerAgent, sole: db.lock != nil,
 		redis: redisClient, limitClosed: s.RateLimitOnError == "refuse",
 	}
 	jobs := e.openQueue(store, w)
@@ -86,6 +87,15 @@ func (s *serveCmd) Run(e *env) (err error) {
 	if s.Role == "worker" {
 		handler = httpapi.NewHealth(engine, httpapi.Options{Logger: e.log, Version: version, ReadyChecks: ready})
 	}
+
+	// What the last units of work changed is told too: this stops after all that changes anything.
+	tell, stopTelling := context.WithCancel(context.WithoutCancel(e))
+	told := make(chan error, 1)
+	go func() { told <- changes.Run(tell) }()
+	defer func() {
+		stopTelling()
+		err = errors.Join(err, <-told)
+	}()
 
 	// The worker stops after the server, so that a request that is being answered still finds it.
 	work, stopWork := context.WithCancel(context.WithoutCancel(e))

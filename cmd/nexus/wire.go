@@ -21,6 +21,7 @@ import (
 	"github.com/nexus-protocol/nexus/adapters/jsonschemacheck"
 	"github.com/nexus-protocol/nexus/adapters/memory"
 	"github.com/nexus-protocol/nexus/adapters/postgres"
+	"github.com/nexus-protocol/nexus/adapters/redisevents"
 	"github.com/nexus-protocol/nexus/adapters/redislimit"
 	"github.com/nexus-protocol/nexus/adapters/sqlite"
 	"github.com/nexus-protocol/nexus/adapters/ssrfguard"
@@ -93,6 +94,14 @@ func (e *env) openStore(db database) (store, error) {
 	return s, nil
 }
 
+// clockOf is the clock that all processes on the store share.
+func clockOf(s store) func() time.Time {
+	if shared, ok := s.(interface{ Now() time.Time }); ok {
+		return shared.Now
+	}
+	return time.Now // the process is alone
+}
+
 // wiring is the choice of adapters that is not the store's.
 type wiring struct {
 	allowPrivate bool
@@ -101,6 +110,7 @@ type wiring struct {
 	sole         bool
 	redis        redis.UniversalClient // nil: everything in this process
 	limitClosed  bool
+	events       ports.Events
 }
 
 // queue is the way that jobs are run.
@@ -116,9 +126,9 @@ func (inProcess) Close() error { return nil }
 // openQueue is asynq where there is Redis, else a queue in this process.
 func (e *env) openQueue(store store, w wiring) queue {
 	if w.redis != nil {
-		return asynqqueue.New(store, w.redis, time.Now, asynqqueue.Options{Logger: e.log})
+		return asynqqueue.New(store, w.redis, clockOf(store), asynqqueue.Options{Logger: e.log})
 	}
-	return inProcess{inprocess.New(store, time.Now, inprocess.Options{Logger: e.log})}
+	return inProcess{inprocess.New(store, clockOf(store), inprocess.Options{Logger: e.log})}
 }
 
 func (e *env) openLimiter(w wiring) ports.RateLimiter {
@@ -127,6 +137,37 @@ func (e *env) openLimiter(w wiring) ports.RateLimiter {
 	}
 	return memory.NewLimiter(time.Now)
 }
+
+// events is the way that processes tell each other what has grown.
+type events interface {
+	ports.Events
+	Run(ctx context.Context) error
+}
+
+// lookEvery is how often readers look by themselves for what processes did that they do not hear.
+const lookEvery = 2 * time.Second
+
+type inProcessEvents struct {
+	*inprocess.Events
+	sole bool
+}
+
+func (i inProcessEvents) Run(ctx context.Context) error {
+	if !i.sole {
+		i.WakeAllEvery(ctx, lookEvery)
+	}
+	return nil
+}
+
+func (e *env) openEvents(client redis.UniversalClient, sole bool) events {
+	if client != nil {
+		return redisevents.New(client, newID(), redisevents.Options{DeafEvery: lookEvery, Logger: e.log})
+	}
+	return inProcessEvents{inprocess.NewEvents(), sole}
+}
+
+// newID fails only without a source of randomness.
+func newID() string { return uuid.Must(uuid.NewV7()).String() }
 
 // openRedis makes the client of the URL; nil without one. It connects when it is used, so Redis need not be there yet.
 func (e *env) openRedis(redisURL string) (redis.UniversalClient, error) {
@@ -159,8 +200,9 @@ func (e *env) newEngine(store store, q ports.Queue, w wiring) (*app.Engine, erro
 		Schema: jsonschemacheck.New(),
 		Hasher: argon2hasher.New(),
 		Limits: e.openLimiter(w),
-		Now:    time.Now,
-		NewID:  func() string { return uuid.Must(uuid.NewV7()).String() }, // fails only without a source of randomness
+		Events: w.events,
+		Now:    clockOf(store),
+		NewID:  newID,
 		Random: rand.Reader,
 		Logger: e.log,
 		Sole:   w.sole,

@@ -20,7 +20,7 @@ func main() {
 	store, agents := memory.New(), memory.NewAgents()
 	engine := must(app.New(app.Config{
 		Store: store, Queue: inprocess.New(store, time.Now, inprocess.Options{}), Agents: agents, Guard: memory.OpenGuard{}, Schema: memory.Schemas{},
-		Hasher: memory.NewHasher(), Limits: memory.NewLimiter(time.Now), Now: time.Now, NewID: memory.NewID, Random: rand.Reader,
+		Hasher: memory.NewHasher(), Limits: memory.NewLimiter(time.Now), Events: inprocess.NewEvents(), Now: time.Now, NewID: memory.NewID, Random: rand.Reader,
 	}))
 	ctx := context.Background()
 	go func() { _ = engine.Worker.Run(ctx, time.Second) }() // it ends with the program

@@ -240,3 +240,100 @@ func TestABadQueueIsCaught(t *testing.T) {
 	}
 	require.Equal(t, 2, caught)
 }
+
+// badEvents is a small ports.Events over slices, with one thing wrong or none.
+type badEvents struct {
+	mu   sync.Mutex
+	subs map[string][]*badSubscription
+	bug  string
+}
+
+type badSubscription struct {
+	of     *badEvents
+	stream string
+	wake   chan struct{}
+}
+
+func newBadEvents(bug string) *badEvents {
+	return &badEvents{subs: map[string][]*badSubscription{}, bug: bug}
+}
+
+func (e *badEvents) Publish(streams ...string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.bug == "only the first stream of several" && len(streams) > 1 {
+		streams = streams[:1]
+	}
+	for _, stream := range streams {
+		subs := e.subs[stream]
+		switch {
+		case e.bug == "only the newest subscription" && len(subs) > 1:
+			subs = subs[len(subs)-1:]
+		case e.bug == "everybody is woken":
+			subs = nil
+			for _, s := range e.subs {
+				subs = append(subs, s...)
+			}
+		}
+		for _, s := range subs {
+			if e.bug == "a publisher that blocks" {
+				s.wake <- struct{}{}
+				continue
+			}
+			select {
+			case s.wake <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+func (e *badEvents) Subscribe(stream string) ports.Subscription {
+	room := 1
+	switch e.bug {
+	case "a wake that is lost when nobody waits":
+		room = 0
+	case "a wake for each publication":
+		room = 1 << 16
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := &badSubscription{e, stream, make(chan struct{}, room)}
+	e.subs[stream] = append(e.subs[stream], s)
+	return s
+}
+
+func (s *badSubscription) Wake() <-chan struct{} { return s.wake }
+
+func (s *badSubscription) Close() {
+	s.of.mu.Lock()
+	defer s.of.mu.Unlock()
+	switch s.of.bug {
+	case "close does nothing":
+	case "close ends the whole stream":
+		delete(s.of.subs, s.stream)
+	default:
+		s.of.subs[s.stream] = slices.DeleteFunc(s.of.subs[s.stream], func(o *badSubscription) bool { return o == s })
+	}
+}
+
+func TestBadEventsAreCaught(t *testing.T) {
+	require.NoError(t, portstest.Events(t.Context(), func() ports.Events { return newBadEvents("") }, portstest.EventsTraits{}))
+	for bug, found := range map[string]string{
+		"a wake that is lost when nobody waits": "a publication wakes every subscription of its stream",
+		"only the newest subscription":          "a publication wakes every subscription of its stream",
+		"only the first stream of several":      "a publication wakes every subscription of its stream",
+		"everybody is woken":                    "streams do not wake each other",
+		"a publisher that blocks":               "a slow reader stops nobody and is woken once",
+		"a wake for each publication":           "a slow reader stops nobody and is woken once",
+		"close does nothing":                    "a closed subscription is left alone, and leaves the others alone",
+		"close ends the whole stream":           "a closed subscription is left alone, and leaves the others alone",
+		"deaf":                                  "other processes hear",
+	} {
+		t.Run(bug, func(t *testing.T) {
+			t.Parallel()
+			open := func() ports.Events { return newBadEvents(bug) }
+			require.ErrorContains(t, portstest.Events(t.Context(), open, portstest.EventsTraits{Processes: true}), found+": ")
+		})
+	}
+}

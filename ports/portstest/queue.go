@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -128,16 +129,23 @@ var queueChecks = []QueueCheck{
 	}},
 	{"a scheduled job runs at its time", func(ctx context.Context, s ports.Store, open func(int) ports.Queue, now func() time.Time) error {
 		b := startBench(ctx, s, open(4), now, nil)
-		j, err := b.add(ctx, true, 0, 300*time.Millisecond)
-		if err != nil {
-			return err
+		var late []time.Duration
+		for range 5 { // the middle one, since other tests run on this machine
+			j, err := b.add(ctx, true, 0, 300*time.Millisecond)
+			if err != nil {
+				return err
+			}
+			at, err := b.await(j.ID, 5*time.Second)
+			if err != nil {
+				return err
+			}
+			if at.Before(j.RunAt) {
+				return failf("it ran %s early", j.RunAt.Sub(at))
+			}
+			late = append(late, at.Sub(j.RunAt))
 		}
-		at, err := b.await(j.ID, 5*time.Second)
-		if err != nil {
-			return err
-		}
-		if at.Before(j.RunAt) {
-			return failf("it ran %s early", j.RunAt.Sub(at))
+		if slices.Sort(late); late[2] > 500*time.Millisecond {
+			return failf("they ran so late: %v", late)
 		}
 		return b.end()
 	}},

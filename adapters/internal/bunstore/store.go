@@ -46,6 +46,9 @@ type Dialect struct {
 	// Where it is set the units of work of a group run in lockstep, and this is how their statements are sent.
 	Pipeline func(conn *sql.Conn, calls []Call) error
 
+	// Clock is a SELECT of the server's time in microseconds; "" where there is no server.
+	Clock string
+
 	// Duplicate tells a violated uniqueness.
 	Duplicate func(error) bool
 	// Retryable tells an error after which the same transaction may well succeed.

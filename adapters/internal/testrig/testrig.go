@@ -1,9 +1,10 @@
-// Package testrig gets real servers for tests: it finds a program, installs it where that can be done, and runs it for as
-// long as this process lives.
+// Package testrig gets real servers for tests: it finds a program, installs it where that can be done, or else a container,
+// and runs it for as long as this process lives.
 package testrig
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
+	"time"
 )
 
 // Program returns the path of a program: out of PATH, else the newest that the glob finds; else, as root on Debian, out of
@@ -103,9 +105,14 @@ type Server struct {
 
 // Serve runs a server in the home until Stop is called or this process ends in whatever way.
 func (h *Home) Serve(name string, args ...string) (*Server, error) {
+	return h.serve(`kill -INT "$pid"`, name, args...)
+}
+
+// serve runs a server until the shell's word ends it.
+func (h *Home) serve(end, name string, args ...string) (*Server, error) {
 	// The shell holds the server for as long as its own standard input is open.
 	s := &Server{home: h}
-	s.cmd = h.Command("sh", append([]string{"-c", `"$@" </dev/null & pid=$!; read -r _; kill -INT "$pid"; wait "$pid"`, "sh", name}, args...)...)
+	s.cmd = h.Command("sh", append([]string{"-c", `"$@" </dev/null & pid=$!; read -r _; ` + end + `; wait "$pid"`, "sh", name}, args...)...)
 	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
 	hold, err := s.cmd.StdinPipe()
 	if err != nil {
@@ -113,6 +120,47 @@ func (h *Home) Serve(name string, args ...string) (*Server, error) {
 	}
 	s.hold = hold
 	return s, s.cmd.Start()
+}
+
+// Container is a server in a container: the last resort.
+type Container struct {
+	Image   string
+	Port    string   // inside; it is reached at the loopback address
+	Options []string // of docker run
+	Args    []string // after the image
+}
+
+// Serve runs the container with its port at the given one of the loopback address until Stop is called or this process
+// ends in whatever way. It fetches the image if it is not there.
+func (c Container) Serve(port string) (*Server, error) {
+	docker, err := exec.LookPath("docker")
+	if err != nil {
+		return nil, errors.New("there is no docker on this machine")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	ask, stopAsking := context.WithTimeout(ctx, 10*time.Second)
+	defer stopAsking()
+	if out, err := exec.CommandContext(ask, docker, "version", "--format", "{{.Server.Version}}").CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("docker does not work: %w: %s", err, bytes.TrimSpace(out))
+	}
+	if exec.CommandContext(ctx, docker, "image", "inspect", c.Image).Run() != nil {
+		if out, err := exec.CommandContext(ctx, docker, "pull", c.Image).CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("docker pull %s: %w: %s", c.Image, err, bytes.TrimSpace(out))
+		}
+	}
+	dir, err := os.MkdirTemp("", "nexus-docker-")
+	if err != nil {
+		return nil, err
+	}
+	home := &Home{Dir: dir, user: &syscall.SysProcAttr{}} // who may use docker is for this user to know
+	name := filepath.Base(dir)
+	args := append([]string{"run", "--rm", "--name", name, "-p", "127.0.0.1:" + port + ":" + c.Port}, c.Options...)
+	s, err := home.serve(`"$1" kill `+name, docker, append(append(args, c.Image), c.Args...)...)
+	if err != nil {
+		return nil, errors.Join(err, home.Remove())
+	}
+	return s, nil
 }
 
 // Stop ends the server and removes its home.

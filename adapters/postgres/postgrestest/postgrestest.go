@@ -1,8 +1,8 @@
 // Package postgrestest gives tests a real PostgreSQL, each with a database of its own.
 //
 // The server is the one that NEXUS_TEST_DATABASE_URL names; else one that is started for the test binary out of what is
-// installed, in a temporary folder on a free port; else, as root on Debian, it is installed first. There is no way to
-// skip: without a server the test fails and says what to do.
+// installed, in a temporary folder on a free port; else, as root on Debian, it is installed first; else it is a container,
+// where docker works. There is no way to skip: without a server the test fails and says what to do.
 package postgrestest
 
 import (
@@ -49,7 +49,7 @@ func URL(t testing.TB) string {
 	t.Helper()
 	server.once.Do(start)
 	if server.err != nil {
-		t.Fatalf("tests need PostgreSQL: %v\nInstall it, or set %s to the URL of a server on which databases may be made.", server.err, variable)
+		t.Fatalf("tests need PostgreSQL: %v\nInstall it, or make docker work, or set %s to the URL of a server on which databases may be made.", server.err, variable)
 	}
 	name := fmt.Sprintf("nexus_test_%d_%d", os.Getpid(), made.Add(1))
 	if err := exec1("CREATE DATABASE " + name); err != nil {
@@ -84,7 +84,10 @@ func start() {
 	}
 	initdb, err := testrig.Program("initdb", "/usr/lib/postgresql/*/bin/initdb", "postgresql")
 	if err != nil {
-		server.err = err
+		var err2 error
+		if server.base, server.stop, err2 = startContainer(); err2 != nil {
+			server.err = errors.Join(err, err2)
+		}
 		return
 	}
 	if initdb, err = filepath.EvalSymlinks(initdb); err != nil { // postgres is beside it
@@ -115,6 +118,26 @@ func Start(bin string) (base *url.URL, stop func(), err error) {
 	if err != nil {
 		return nil, nil, errors.Join(err, home.Remove())
 	}
+	return await(srv, port)
+}
+
+func startContainer() (base *url.URL, stop func(), err error) {
+	port, err := testrig.FreePort()
+	if err != nil {
+		return nil, nil, err
+	}
+	srv, err := testrig.Container{
+		Image: "postgres:17", Port: "5432", Options: []string{"-e", "POSTGRES_USER=nexus", "-e", "POSTGRES_DB=postgres", "-e", "POSTGRES_HOST_AUTH_METHOD=trust"},
+		Args: []string{"-c", "max_connections=200", "-c", "shared_buffers=128MB"},
+	}.Serve(port)
+	if err != nil {
+		return nil, nil, err
+	}
+	return await(srv, port)
+}
+
+// await waits until the server can be used.
+func await(srv *testrig.Server, port string) (base *url.URL, stop func(), err error) {
 	base = &url.URL{Scheme: "postgres", User: url.User("nexus"), Host: "127.0.0.1:" + port, Path: "/postgres", RawQuery: "sslmode=disable"}
 	db, err := sql.Open("pgx", base.String())
 	if err != nil {
