@@ -43,7 +43,7 @@ func (s *Agents) Register(ctx context.Context, c identity.Caller, in registry.Pr
 		if err := u.Agents.Insert(ctx, a); err != nil {
 			return fmt.Errorf("insert agent: %w", err)
 		}
-		return u.enqueue(ctx, jobProbe, a.ID, u.now.Add(registry.ProbeEvery), ports.PriorityHousekeeping)
+		return s.enqueue(ctx, u, jobProbe, a.ID, u.now.Add(registry.ProbeEvery), ports.PriorityHousekeeping)
 	})
 }
 
@@ -195,7 +195,7 @@ func (s *Agents) Delete(ctx context.Context, c identity.Caller, id string) (regi
 		}
 		more, err := s.drain(ctx, u, a)
 		if err == nil && more {
-			err = u.enqueue(ctx, jobDrain, id, u.now, ports.PriorityHousekeeping)
+			err = s.enqueue(ctx, u, jobDrain, id, u.now, ports.PriorityHousekeeping)
 		}
 		return err
 	})

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nexus-protocol/nexus/domain/fault"
+	"github.com/nexus-protocol/nexus/domain/task"
 	"github.com/nexus-protocol/nexus/domain/trust"
 	"github.com/nexus-protocol/nexus/ports"
 )
@@ -31,6 +32,8 @@ type Config struct {
 	Random io.Reader        // for secrets; must be cryptographic
 
 	Logger  *slog.Logger   // default: discards
+	Tracer  ports.Tracer   // default: records nothing
+	Observe ports.Observer // default: nobody
 	Weights *trust.Weights // default: trust.DefaultWeights
 	// Sole says that no other process works on the store, so that at start all leases of earlier ones are void at once.
 	Sole bool
@@ -57,6 +60,9 @@ func (c Config) check() (Config, error) {
 	need(c.Random != nil, "Random")
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Tracer == nil {
+		c.Tracer = ports.Untraced{}
 	}
 	if c.Weights == nil {
 		w := trust.DefaultWeights()
@@ -123,13 +129,17 @@ type unit struct {
 	now  time.Time
 	ids  *tape
 	refs []ports.Ref
+	ends []task.Task // tasks that it ended
 }
 
 func (u *unit) id() string { return u.ids.next() }
 
-// enqueue adds a job, which is dispatched once the unit is committed.
-func (u *unit) enqueue(ctx context.Context, kind, subject string, runAt time.Time, p ports.Priority) error {
+// enqueue adds a job, which is dispatched once the unit is committed. It goes on with the trace of who enqueues it.
+func (c *core) enqueue(ctx context.Context, u *unit, kind, subject string, runAt time.Time, p ports.Priority) error {
 	j := ports.Job{ID: u.id(), Kind: kind, Subject: subject, RunAt: runAt, Priority: p}
+	if kind != jobProbe { // which never ends, so its trace would not either
+		j.Trace = c.Tracer.Traceparent(ctx)
+	}
 	if err := u.Jobs.Enqueue(ctx, j); err != nil {
 		return fmt.Errorf("enqueue %s: %w", kind, err)
 	}
@@ -147,15 +157,24 @@ func (u *unit) retry(ctx context.Context, j ports.Job, runAt time.Time) error {
 	return nil
 }
 
-// update runs fn as one unit of work and, once it is committed, wakes the queue for the jobs that fn wrote.
+// update is commit as a span of its own.
 func (c *core) update(ctx context.Context, fn func(ctx context.Context, u *unit) error) error {
+	ctx, span := c.Tracer.Start(ctx, ports.SpanWork, "unit of work")
+	err := c.commit(ctx, fn)
+	span.End(err)
+	return err
+}
+
+// commit runs fn as one unit of work and, once it is committed, wakes the queue for the jobs that fn wrote.
+func (c *core) commit(ctx context.Context, fn func(ctx context.Context, u *unit) error) error {
 	now, ids := c.now(), &tape{draw: c.NewID}
 	var refs []ports.Ref
+	var ends []task.Task
 	err := c.Store.Update(ctx, func(ctx context.Context, tx ports.Tx) error {
 		ids.rewind()
 		u := &unit{Tx: tx, now: now, ids: ids}
 		err := fn(ctx, u)
-		refs = u.refs
+		refs, ends = u.refs, u.ends
 		return err
 	})
 	if err != nil {
@@ -163,6 +182,11 @@ func (c *core) update(ctx context.Context, fn func(ctx context.Context, u *unit)
 	}
 	if len(refs) > 0 {
 		c.Queue.Dispatch(refs...)
+	}
+	if c.Observe != nil {
+		for _, t := range ends {
+			c.Observe.TaskEnded(t)
+		}
 	}
 	return nil
 }

@@ -96,7 +96,7 @@ func (s *Tasks) Create(ctx context.Context, c identity.Caller, in CreateTask) (T
 		if err := u.Tasks.Insert(ctx, t, events); err != nil {
 			return fmt.Errorf("insert task: %w", err)
 		}
-		if err := u.enqueue(ctx, jobForward, t.ID, u.now, ports.PriorityInteractive); err != nil {
+		if err := s.enqueue(ctx, u, jobForward, t.ID, u.now, ports.PriorityInteractive); err != nil {
 			return err
 		}
 		out = view(t, events)
@@ -180,9 +180,10 @@ func (c *core) apply(ctx context.Context, u *unit, t task.Task, agent registry.A
 	if !next.Status.Ended() {
 		return next, events, nil
 	}
+	u.ends = append(u.ends, next)
 	abandoned := next.Status == task.Cancelled || next.Error != nil && next.Error.Code == task.ErrTimeout
 	if abandoned && next.RemoteTaskID != "" {
-		if err := u.enqueue(ctx, jobTellCancel, t.ID, u.now, ports.PriorityInteractive); err != nil {
+		if err := c.enqueue(ctx, u, jobTellCancel, t.ID, u.now, ports.PriorityInteractive); err != nil {
 			return next, events, err
 		}
 	}

@@ -101,7 +101,7 @@ func (w *Worker) renew(ctx context.Context) error {
 	if w.calls.idle() {
 		return nil
 	}
-	return w.update(ctx, func(ctx context.Context, u *unit) error { return u.Jobs.Extend(ctx, w.Name, u.now.Add(leaseFor)) })
+	return w.commit(ctx, func(ctx context.Context, u *unit) error { return u.Jobs.Extend(ctx, w.Name, u.now.Add(leaseFor)) })
 }
 
 // sweep ends tasks whose time is up and that no call watches over any more.
@@ -119,7 +119,7 @@ func (w *Worker) sweep(ctx context.Context) error {
 
 // tidy removes what has ended and is of no more use.
 func (w *Worker) tidy(ctx context.Context) error {
-	return w.update(ctx, func(ctx context.Context, u *unit) error {
+	return w.commit(ctx, func(ctx context.Context, u *unit) error {
 		_, err := u.Sessions.DeleteExpired(ctx, u.now)
 		return err
 	})
@@ -158,22 +158,50 @@ func (w *Worker) Handle(ctx context.Context, jobID string) error {
 	}
 	var job ports.Job
 	var call *forwarding
-	err := w.update(ctx, func(ctx context.Context, u *unit) (err error) {
+	var span ports.Span
+	traced := ctx
+	err := w.commit(ctx, func(ctx context.Context, u *unit) (err error) {
 		call = nil
 		if job, err = claim(ctx, u); err != nil {
 			return err
 		}
+		if span == nil { // only the job tells whose trace it goes on with
+			traced, span = w.begun(traced, job)
+		}
 		if job.Kind == jobForward {
-			call, err = w.begin(ctx, u, job)
+			call, err = w.begin(w.Tracer.Resume(ctx, w.Tracer.Traceparent(traced)), u, job)
 		}
 		return err
 	})
-	if errors.Is(err, ports.ErrLeaseLost) {
-		return nil // someone else's, done, or not due
+	if span == nil {
+		span = ports.NoSpan{}
 	}
-	if err != nil {
-		return fmt.Errorf("claim job %s: %w", jobID, err)
+	switch {
+	case errors.Is(err, ports.ErrLeaseLost):
+		err = nil // someone else's, done, or not due
+	case err != nil:
+		err = fmt.Errorf("claim job %s: %w", jobID, err)
+	default:
+		err = w.do(traced, job, call)
 	}
+	span.End(err)
+	return err
+}
+
+// begun starts the span of a job.
+func (w *Worker) begun(ctx context.Context, job ports.Job) (context.Context, ports.Span) {
+	ctx, span := w.Tracer.Start(w.Tracer.Resume(ctx, job.Trace), ports.SpanJob, job.Kind)
+	about := "nexus.task.id"
+	if job.Kind == jobProbe || job.Kind == jobDrain {
+		about = "nexus.agent.id"
+	}
+	span.Text(about, job.Subject)
+	span.Number("nexus.job.attempt", int64(job.Attempt))
+	return ctx, span
+}
+
+// do does what a claimed job is for. call is what there is to forward.
+func (w *Worker) do(ctx context.Context, job ports.Job, call *forwarding) (err error) {
 	switch job.Kind {
 	case jobForward:
 		if call == nil { // nothing was left to do

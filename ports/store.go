@@ -38,6 +38,7 @@ type Reads struct {
 	Ledger   LedgerReader
 	Trust    TrustReader
 	Jobs     JobReader
+	Stats    StatsReader
 }
 
 // Tx is a running transaction.

@@ -36,6 +36,7 @@ type Option func(*options)
 type options struct {
 	writers, readers int
 	group            int
+	tracer           ports.Tracer
 }
 
 // WithWriters sets how many transactions run at the same time; the default is 16. PostgreSQL itself lets those that
@@ -47,6 +48,11 @@ func WithWriters(n int) Option {
 // WithReaders sets how many reads run at the same time; the default is 8.
 func WithReaders(n int) Option {
 	return func(o *options) { o.readers = max(n, 1) }
+}
+
+// WithTracer gives every statement that is part of a trace a span in it.
+func WithTracer(t ports.Tracer) Option {
+	return func(o *options) { o.tracer = t }
 }
 
 // Store is a ports.Store in PostgreSQL. Writers and readers have connections of their own, so it holds at most their sum.
@@ -70,7 +76,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 	}
 	handle := bun.NewDB(db, pgdialect.New())
 	return &Store{db: db, Store: bunstore.New(bunstore.Config{
-		Dialect: dialect(), Write: handle, Read: handle, Writers: o.writers, Readers: o.readers, Group: o.group,
+		Dialect: dialect(), Write: handle, Read: handle, Writers: o.writers, Readers: o.readers, Group: o.group, Tracer: o.tracer,
 	})}, nil
 }
 

@@ -29,12 +29,18 @@ type Option func(*options)
 
 type options struct {
 	readers int
+	tracer  ports.Tracer
 	commit  func(commit func() error) error
 }
 
 // WithReaders sets how many reads run at the same time; the default is 4.
 func WithReaders(n int) Option {
 	return func(o *options) { o.readers = max(n, 1) }
+}
+
+// WithTracer gives every statement that is part of a trace a span in it.
+func WithTracer(t ports.Tracer) Option {
+	return func(o *options) { o.tracer = t }
 }
 
 // Store is a ports.Store in a SQLite file.
@@ -59,7 +65,7 @@ func Open(ctx context.Context, path string, opts ...Option) (*Store, error) {
 	return &Store{
 		Store: bunstore.New(bunstore.Config{
 			Dialect: dialect(), Write: bun.NewDB(h.write, sqlitedialect.New()), Read: bun.NewDB(h.read, sqlitedialect.New()),
-			Writers: 1, Readers: o.readers, Commit: o.commit,
+			Writers: 1, Readers: o.readers, Tracer: o.tracer, Commit: o.commit,
 		}),
 		handles: h,
 	}, nil

@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/uptrace/bun"
 
 	"github.com/nexus-protocol/nexus/domain/fault"
+	"github.com/nexus-protocol/nexus/ports"
 )
 
 // statement is SQL that is prepared once a connection. Its parameters are question marks, {lock} stands for the
@@ -85,7 +87,12 @@ func (c *session) close(broken bool) {
 
 // plain runs SQL that has no parameters and no prepared statement.
 func (c *session) plain(ctx context.Context, text string) error {
+	span := ports.Span(ports.NoSpan{})
+	if c.store.cfg.Tracer != nil {
+		_, span = c.store.span(ctx, summarize(text))
+	}
 	_, err := c.conn.ExecContext(ctx, text)
+	finish(span, err)
 	return err
 }
 
@@ -113,7 +120,14 @@ func (c *session) query(ctx context.Context, q statement, args []any) (*sql.Rows
 }
 
 // exec returns how many rows were changed.
-func (c *session) exec(ctx context.Context, q statement, args ...any) (int64, error) {
+func (c *session) exec(ctx context.Context, q statement, args ...any) (n int64, err error) {
+	span := c.spanOf(ctx, q)
+	n, err = c.change(ctx, q, args)
+	finish(span, err)
+	return n, err
+}
+
+func (c *session) change(ctx context.Context, q statement, args []any) (int64, error) {
 	var r sql.Result
 	var err error
 	if c.store.cfg.Dialect.Prepare {
@@ -169,6 +183,8 @@ func (c *session) row(ctx context.Context, q statement, args []any, dest ...any)
 
 // each reads rows.
 func (c *session) each(ctx context.Context, q statement, args []any, visit func(scan func(...any) error) error) (err error) {
+	span := c.spanOf(ctx, q)
+	defer func() { finish(span, err) }()
 	rows, err := c.query(ctx, q, args)
 	if err != nil {
 		return err
@@ -219,8 +235,10 @@ func (r *readers) once(ctx context.Context, fn func(ctx context.Context, c *sess
 	select {
 	case c = <-r.free:
 	default:
+		since := time.Now()
 		select {
 		case c = <-r.free:
+			r.store.readUse.wait(since)
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-r.store.stopped:
@@ -228,17 +246,21 @@ func (r *readers) once(ctx context.Context, fn func(ctx context.Context, c *sess
 		}
 	}
 	clean := false
+	r.store.readUse.busy.Add(1)
 	defer func() { // also when a row's visitor panics
 		if c != nil && (!clean || err != nil && (ctx.Err() != nil || r.store.broken(err))) { // an interrupted one may not be fit
 			c.close(true)
 			c = nil
+			r.store.readUse.open.Add(-1)
 		}
+		r.store.readUse.busy.Add(-1)
 		r.free <- c
 	}()
 	if c == nil {
 		if c, err = r.store.open(ctx, r.store.cfg.Read); err != nil {
 			return err
 		}
+		r.store.readUse.open.Add(1)
 	}
 	err = fn(ctx, c)
 	clean = true

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/uptrace/bun"
 
@@ -59,6 +60,8 @@ type Config struct {
 	// Group is how many units of work may share a commit; default 256. Where writers lock rows against each other it must
 	// be 1: units that are each careful about the order of their locks are not so together.
 	Group int
+	// Tracer, if set, gets a span of every statement that is part of a trace.
+	Tracer ports.Tracer
 	// Commit, if set, stands around every COMMIT. Tests put faults there.
 	Commit func(commit func() error) error
 }
@@ -67,6 +70,9 @@ type Config struct {
 type Store struct {
 	cfg     Config
 	sql     []string // of each statement, in this dialect
+	// What is said of each statement in traces, and of the database; empty without a tracer.
+	summaries []summary
+	system    string
 	reads   ports.Reads
 	readers *readers
 	agents  agentCache
@@ -76,6 +82,8 @@ type Store struct {
 	closing chan struct{} // nothing more is taken
 	stopped chan struct{} // all writers have ended
 	once    sync.Once
+
+	readUse, writeUse gauge
 }
 
 // New makes a store and starts its writers. The schema must be there.
@@ -89,8 +97,22 @@ func New(cfg Config) *Store {
 	for _, q := range statements {
 		s.sql = append(s.sql, cfg.Dialect.compile(q.text))
 	}
+	if cfg.Tracer != nil {
+		s.system = map[string]string{"postgres": "postgresql"}[cfg.Dialect.Name]
+		if s.system == "" {
+			s.system = cfg.Dialect.Name
+		}
+		for _, text := range s.sql {
+			s.summaries = append(s.summaries, summarize(text))
+		}
+		cfg.Read.AddQueryHook(hook{s})
+		if cfg.Write != cfg.Read {
+			cfg.Write.AddQueryHook(hook{s})
+		}
+	}
 	s.readers = newReaders(s, cfg.Readers)
 	s.reads = newViews(s.readers).reads()
+	s.reads.Stats = &stats{s.readers, &totals{now: time.Now}}
 	for range cfg.Writers {
 		w := &writer{store: s}
 		s.writers.Go(w.run)
