@@ -105,10 +105,7 @@ func New(cfg Config) *Store {
 		for _, text := range s.sql {
 			s.summaries = append(s.summaries, summarize(text))
 		}
-		cfg.Read.AddQueryHook(hook{s})
-		if cfg.Write != cfg.Read {
-			cfg.Write.AddQueryHook(hook{s})
-		}
+		s.cfg.Read, s.cfg.Write = cfg.Read.WithQueryHook(hook{s}), cfg.Write.WithQueryHook(hook{s})
 	}
 	s.readers = newReaders(s, cfg.Readers)
 	s.reads = newViews(s.readers).reads()
