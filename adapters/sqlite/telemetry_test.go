@@ -146,8 +146,8 @@ func TestStatsUseIndexes(t *testing.T) {
 	_, path := fresh(t)
 	db := raw(t, path)
 	for query, want := range map[string]string{
-		"SELECT status, count(*) FROM tasks WHERE status IN ('pending', 'assigned', 'running') GROUP BY status": "COVERING INDEX tasks_open",
-		"SELECT priority, count(*) FROM jobs GROUP BY priority":                                                "COVERING INDEX jobs_due",
+		"SELECT status, count(*) FROM tasks WHERE status IN ('pending', 'assigned', 'running') GROUP BY status":     "COVERING INDEX tasks_open",
+		"SELECT priority, count(*) FROM jobs GROUP BY priority":                                                     "COVERING INDEX jobs_due",
 		"SELECT priority, min(lease_until) FROM jobs WHERE priority IN (0, 1, 2) AND run_at <= 1 GROUP BY priority": "INDEX jobs_due (priority=? AND run_at<?)",
 		"SELECT sum(amount) FROM ledger_entries WHERE seq > 1":                                                      "INTEGER PRIMARY KEY (rowid>?)",
 	} {

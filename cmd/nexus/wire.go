@@ -91,7 +91,7 @@ func (e *env) sqlite() (database, error) {
 			}
 			return sqlite.Open(ctx, path, opts...)
 		},
-		lock:    func() (func(), error) { return sqlite.LockProcess(path) },
+		lock: func() (func(), error) { return sqlite.LockProcess(path) },
 	}, nil
 }
 

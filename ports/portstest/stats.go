@@ -46,7 +46,9 @@ var statsChecks = []Check{
 			same("ended", open[task.Completed]+open[task.Cancelled]+open[task.Failed], 0))
 	})},
 	{"stats/jobs by priority", func(ctx context.Context, s ports.Store, _ Traits) error {
-		job := func(p ports.Priority, at time.Time) ports.Job { return ports.Job{ID: newID(), Kind: "k", RunAt: at, Priority: p} }
+		job := func(p ports.Priority, at time.Time) ports.Job {
+			return ports.Job{ID: newID(), Kind: "k", RunAt: at, Priority: p}
+		}
 		now := base.Add(time.Minute)
 		taken, left := job(0, base), job(0, base.Add(-time.Hour))
 		if err := enqueue(ctx, s, taken, left, job(0, base.Add(time.Second)), job(0, base.Add(2*time.Second)), job(0, now.Add(time.Microsecond)), job(2, now)); err != nil {

@@ -25,7 +25,7 @@ var (
 		LEFT JOIN (SELECT priority, count(*) AS n, count(CASE WHEN lease_owner <> '' AND lease_until > ? THEN 1 END) AS running,
 			min(CASE WHEN lease_owner = '' OR lease_until <= ? THEN run_at END) AS oldest
 			FROM jobs WHERE priority IN (0, 1, 2) AND run_at <= ? GROUP BY priority) AS d ON d.priority = a.priority`)
-	sums       = `CAST(COALESCE(SUM(CASE WHEN account LIKE 'user:%:available' THEN amount END), 0) AS BIGINT),
+	sums = `CAST(COALESCE(SUM(CASE WHEN account LIKE 'user:%:available' THEN amount END), 0) AS BIGINT),
 		CAST(COALESCE(SUM(CASE WHEN account LIKE 'user:%:held' THEN amount END), 0) AS BIGINT),
 		CAST(COALESCE(SUM(CASE WHEN account = 'platform:fees' THEN amount END), 0) AS BIGINT),
 		CAST(COALESCE(SUM(CASE WHEN account = 'platform:issuance' THEN amount END), 0) AS BIGINT),

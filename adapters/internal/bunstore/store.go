@@ -68,14 +68,14 @@ type Config struct {
 
 // Store is a ports.Store over SQL.
 type Store struct {
-	cfg     Config
-	sql     []string // of each statement, in this dialect
+	cfg Config
+	sql []string // of each statement, in this dialect
 	// What is said of each statement in traces, and of the database; empty without a tracer.
 	summaries []summary
 	system    string
-	reads   ports.Reads
-	readers *readers
-	agents  agentCache
+	reads     ports.Reads
+	readers   *readers
+	agents    agentCache
 
 	queue   chan *request
 	writers sync.WaitGroup
