@@ -99,7 +99,7 @@ func TestOfAnErrorOnlyACodeIsRecorded(t *testing.T) {
 
 // rig is an engine on SQLite with its API and a true agent, watched over in all ways.
 type rig struct {
-	t       *testing.T
+	t       testing.TB
 	api     *httptest.Server
 	agent   *httptest.Server
 	store   *sqlite.Store
@@ -130,13 +130,25 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
+	t.Helper()
+	tracing, spans := provider()
+	r := newRigWith(t, tracing)
+	r.spans = spans
+	return r
+}
+
+// newRigWith makes a rig without traces if tracing is nil.
+func newRigWith(t testing.TB, tracing *telemetry.Tracing) *rig {
 	t.Helper()
 	r := &rig{t: t, path: filepath.Join(t.TempDir(), "nexus.db"), log: &lockedBuffer{}}
-	var tracing *telemetry.Tracing
-	tracing, r.spans = provider()
 	require.NoError(t, sqlite.Migrate(t.Context(), r.path))
-	store, err := sqlite.Open(t.Context(), r.path, sqlite.WithTracer(tracing))
+	var opts []sqlite.Option
+	var tracer ports.Tracer
+	if tracing != nil {
+		opts, tracer = append(opts, sqlite.WithTracer(tracing)), tracing
+	}
+	store, err := sqlite.Open(t.Context(), r.path, opts...)
 	require.NoError(t, err)
 	r.store = store
 	r.metrics = telemetry.NewMetrics(telemetry.MetricsOptions{Version: "v1", Stats: store.Read().Stats, Pools: store.Pools, KeepFor: time.Nanosecond})
@@ -145,7 +157,7 @@ func newRig(t *testing.T) *rig {
 		Store: store, Queue: inprocess.New(store, time.Now, inprocess.Options{SweepEvery: 20 * time.Millisecond}),
 		Agents: telemetry.Agents(a2aclient.New(tracing.Transport(&http.Transport{}), nil), tracing, r.metrics),
 		Guard:  memory.OpenGuard{}, Schema: memory.Schemas{}, Hasher: memory.NewHasher(), Limits: memory.NewLimiter(time.Now),
-		Now: time.Now, NewID: memory.NewID, Random: rand.Reader, Sole: true, Tracer: tracing, Observe: r.metrics,
+		Now: time.Now, NewID: memory.NewID, Random: rand.Reader, Sole: true, Tracer: tracer, Observe: r.metrics,
 		Logger: slog.New(slog.NewJSONHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	require.NoError(t, err)
@@ -245,7 +257,7 @@ func (r *rig) run(asker http.Header, body map[string]any, want string) string {
 func attr(s tracetest.SpanStub, key string) string {
 	for _, a := range s.Attributes {
 		if string(a.Key) == key {
-			return a.Value.Emit()
+			return a.Value.String()
 		}
 	}
 	return ""
@@ -253,7 +265,7 @@ func attr(s tracetest.SpanStub, key string) string {
 
 // tree is the spans of one trace.
 type tree struct {
-	t     *testing.T
+	t     testing.TB
 	spans []tracetest.SpanStub
 }
 
@@ -736,6 +748,36 @@ func BenchmarkRequests(b *testing.B) {
 			for b.Loop() {
 				_, done := observe(r)
 				done("GET /api/v1/agents", 200)
+			}
+		})
+	}
+}
+
+// BenchmarkTask is a task from POST until it is completed, with traces off, on, and on but not sampled.
+func BenchmarkTask(b *testing.B) {
+	on := func(s sdk.Sampler) *telemetry.Tracing {
+		p := sdk.NewTracerProvider(sdk.WithBatcher(tracetest.NewNoopExporter()), sdk.WithSampler(s))
+		b.Cleanup(func() { _ = p.Shutdown(context.Background()) })
+		return telemetry.NewTracing(p)
+	}
+	for _, c := range []struct {
+		name    string
+		tracing *telemetry.Tracing
+	}{{"off", nil}, {"on", on(sdk.AlwaysSample())}, {"not sampled", on(sdk.NeverSample())}} {
+		b.Run(c.name, func(b *testing.B) {
+			r := newRigWith(b, c.tracing)
+			r.answers = []http.HandlerFunc{says("completed")}
+			owner := r.user("owner@example.com", "correct horse")
+			agentID := r.register(owner, "/")
+			body := map[string]any{"assignedAgentId": agentID, "title": "Do it"}
+			b.ReportAllocs()
+			for b.Loop() {
+				var out struct{ ID, Status string }
+				require.Equal(b, http.StatusAccepted, r.call("POST", "/api/v1/tasks", owner, body, &out))
+				for out.Status != "completed" {
+					time.Sleep(time.Millisecond)
+					r.call("GET", "/api/v1/tasks/"+out.ID, owner, nil, &out)
+				}
 			}
 		})
 	}
