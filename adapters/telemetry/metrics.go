@@ -106,12 +106,16 @@ type Door struct {
 	Local bool
 }
 
+// answerTimeout bounds the writing of an answer, so that slow readers do not keep others out.
+const answerTimeout = 30 * time.Second
+
 // Handler serves GET /metrics and nothing else.
 func (m *Metrics) Handler(door Door) http.Handler {
 	serve := promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4})
 	want := sha256.Sum256([]byte("Bearer " + door.Token))
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout)) // tests have none
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
 		if door.Local && !local(r.Host) {

@@ -782,3 +782,17 @@ func BenchmarkTask(b *testing.B) {
 		})
 	}
 }
+
+func TestLinesOfTheLogSayTheirTrace(t *testing.T) {
+	tracing, _ := provider()
+	var b bytes.Buffer
+	log := slog.New(tracing.Logs(slog.NewTextHandler(&b, nil))).With("a", 1)
+	log.InfoContext(t.Context(), "outside")
+	require.NotContains(t, b.String(), "trace_id")
+	ctx := tracing.Resume(t.Context(), "00-"+callersTrace+"-"+callersSpan+"-01")
+	log.InfoContext(ctx, "inside")
+	require.Contains(t, b.String(), "trace_id="+callersTrace+" span_id="+callersSpan)
+	var none *telemetry.Tracing
+	inner := slog.NewTextHandler(&b, nil)
+	require.Equal(t, slog.Handler(inner), none.Logs(inner))
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -99,6 +100,7 @@ func (s *serveCmd) Run(e *env) (err error) {
 			e.log.Warn("the last spans could not be sent", "error", err)
 		}
 	}()
+	e.log = slog.New(tracing.Logs(e.log.Handler()))
 	store, err := e.openStore(db, tracing)
 	if err != nil {
 		return err
@@ -149,9 +151,13 @@ func (s *serveCmd) Run(e *env) (err error) {
 		return httpapi.Serve(e, listener, handler, s.ShutdownGrace)
 	})
 	if metricsListener != nil {
+		door := s.metricsDoor(metricsListener.Addr())
 		e.log.Info("metrics", "address", "http://"+metricsListener.Addr().String()+"/metrics")
+		if !door.Local && door.Token == "" {
+			e.log.Warn("whoever reaches that address can read the metrics; set NEXUS_METRICS_TOKEN, or let only Prometheus reach it")
+		}
 		group.Go(func() error {
-			return httpapi.Serve(work, metricsListener, metrics.Handler(s.metricsDoor(metricsListener.Addr())), time.Second)
+			return httpapi.Serve(work, metricsListener, metrics.Handler(door), time.Second)
 		})
 	}
 	if s.Demo {
