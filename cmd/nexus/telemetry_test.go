@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -183,10 +184,23 @@ func TestTracesOfOneProcess(t *testing.T) {
 	require.NoError(t, s.stop(), "what was not sent yet is sent at the end")
 	require.Len(t, spans.task(t, id, "agent.send")["POST /api/v1/tasks"], 1)
 
-	s.more = []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", "OTEL_BSP_SCHEDULE_DELAY=10"}
-	s.start()
-	done()
-	require.NoError(t, s.stop())
+	spans.mu.Lock()
+	before := len(spans.spans)
+	spans.mu.Unlock()
+	for _, more := range [][]string{
+		{"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", "OTEL_BSP_SCHEDULE_DELAY=10"},
+		{"OTEL_EXPORTER_OTLP_ENDPOINT=" + spans.url, "OTEL_TRACES_SAMPLER=always_off"},
+		{"OTEL_EXPORTER_OTLP_ENDPOINT=" + spans.url, "OTEL_SDK_DISABLED=true"},
+		{},
+	} {
+		s.more = more
+		s.start()
+		done()
+		require.NoError(t, s.stop())
+	}
+	spans.mu.Lock()
+	defer spans.mu.Unlock()
+	require.Len(t, spans.spans, before)
 }
 
 // scrape gets the metrics of a process.
@@ -210,12 +224,8 @@ func TestMetricsOfEachProcess(t *testing.T) {
 	t.Parallel()
 	endpoint, _ := agent(t, func() time.Duration { return 0 })
 	api := newServer(t)
-	var away func()
-	{
-		url, proxy := between(t, postgrestest.URL(t))
-		api.db, away = url, proxy.Stop
-	}
-	api.role = "api"
+	url, database := between(t, postgrestest.URL(t))
+	api.db, api.role = url, "api"
 	worker := api.beside("worker")
 	for _, s := range []*server{api, worker} {
 		s.metrics = freeAddr(t)
@@ -244,25 +254,33 @@ func TestMetricsOfEachProcess(t *testing.T) {
 	require.NotContains(t, body, "canary")
 	require.NotContains(t, body, agentID)
 
-	status, body := api.scrape(t, "")
+	status, refused := api.scrape(t, "")
 	require.Equal(t, http.StatusUnauthorized, status)
-	require.NotContains(t, body, "nexus_")
+	require.NotContains(t, refused, "nexus_")
 	for _, s := range []*server{api, worker} {
 		status, err := (&client{base: s.url()}).call("GET", "/metrics", nil, nil)
 		require.Equal(t, http.StatusNotFound, status, "%v", err)
 	}
 
-	away()
-	require.Eventually(t, func() bool {
-		began := time.Now()
-		status, body = worker.scrape(t, "t0ken")
-		require.Equal(t, http.StatusOK, status)
-		require.Less(t, time.Since(began), 8*time.Second)
-		return strings.Contains(body, `nexus_scrape_errors_total{part="ledger"} 1`)
-	}, 30*time.Second, 200*time.Millisecond)
-	require.NotContains(t, body, "nexus_ledger_credits{")
-	require.NotContains(t, body, "nexus_tasks_open{")
-	require.Contains(t, body, `nexus_tasks_ended_total{state="completed"} 1`)
+	// First it says nothing any more, then it is gone.
+	_, err := database.Toxics.AddToxicJson(strings.NewReader(`{"type": "timeout", "stream": "downstream", "attributes": {"timeout": 0}}`))
+	require.NoError(t, err)
+	for _, away := range []func(){func() {}, database.Stop} {
+		away()
+		errors := regexp.MustCompile(`nexus_scrape_errors_total\{part="ledger"\} (\d+)`)
+		before := errors.FindStringSubmatch(body)
+		require.Eventually(t, func() bool {
+			began := time.Now()
+			status, body = worker.scrape(t, "t0ken")
+			require.Equal(t, http.StatusOK, status)
+			require.Less(t, time.Since(began), 8*time.Second)
+			now := errors.FindStringSubmatch(body)
+			return len(now) == 2 && (len(before) == 0 && now[1] != "0" || len(before) == 2 && now[1] != before[1])
+		}, 30*time.Second, 200*time.Millisecond)
+		require.NotContains(t, body, "nexus_ledger_credits{")
+		require.NotContains(t, body, "nexus_tasks_open{")
+		require.Contains(t, body, `nexus_tasks_ended_total{state="completed"} 1`)
+	}
 }
 
 func TestTheMetricsAddress(t *testing.T) {
