@@ -135,6 +135,21 @@ func TestImportsPointInwards(t *testing.T) {
 	}
 }
 
+// Who does not import telemetry links none of its libraries.
+func TestTelemetryIsLinkedByWhoImportsIt(t *testing.T) {
+	pkgs := list(t)
+	require.NotEmpty(t, linked(pkgs, "adapters/telemetry"))
+	for _, p := range pkgs {
+		name := strings.TrimPrefix(p.ImportPath, module+"/")
+		if name == "adapters/telemetry" || name == "cmd/nexus" {
+			continue
+		}
+		for _, dep := range linked(pkgs, name) {
+			require.False(t, strings.HasPrefix(dep, "go.opentelemetry.io/") || strings.HasPrefix(dep, "github.com/prometheus/"), "%s links %s", name, dep)
+		}
+	}
+}
+
 func TestTheRulesCatchWhatBreaksThem(t *testing.T) {
 	for from, imports := range map[string][]string{
 		"domain/task":             {module + "/domain/ledger", module + "/ports", "context", "crypto/rand", "example.com/lib"},

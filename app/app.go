@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nexus-protocol/nexus/domain/fault"
+	"github.com/nexus-protocol/nexus/domain/task"
 	"github.com/nexus-protocol/nexus/domain/trust"
 	"github.com/nexus-protocol/nexus/ports"
 )
@@ -36,6 +37,8 @@ type Config struct {
 	Random io.Reader     // for secrets; must be cryptographic
 
 	Logger  *slog.Logger   // default: discards
+	Tracer  ports.Tracer   // default: records nothing
+	Observe ports.Observer // default: nobody
 	Weights *trust.Weights // default: trust.DefaultWeights
 	// Sole says that no other process works on the store, so that at start all leases of earlier ones are void at once.
 	Sole bool
@@ -67,6 +70,9 @@ func (c Config) check() (Config, error) {
 	need(c.Random != nil, "Random")
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Tracer == nil {
+		c.Tracer = ports.Untraced{}
 	}
 	if c.Weights == nil {
 		w := trust.DefaultWeights()
@@ -141,18 +147,23 @@ func (c *core) now() time.Time { return c.Now().UTC().Truncate(time.Microsecond)
 // transaction has to run again.
 type unit struct {
 	ports.Tx
-	now time.Time
-	ids *tape
+	now    time.Time
+	ids    *tape
+	tracer ports.Tracer
 
-	refs    []ports.Ref // jobs to be dispatched, and
-	streams []string    // streams that grew, to be published, once the unit is committed
+	refs    []ports.Ref // jobs to be dispatched,
+	streams []string    // streams that grew, to be published, and
+	ends    []task.Task // tasks that ended, to be told, once the unit is committed
 }
 
 func (u *unit) id() string { return u.ids.next() }
 
-// enqueue adds a job, which is dispatched once the unit is committed.
+// enqueue adds a job, which is dispatched once the unit is committed. It goes on with the trace of who enqueues it.
 func (u *unit) enqueue(ctx context.Context, kind, subject string, runAt time.Time, p ports.Priority) error {
 	j := ports.Job{ID: u.id(), Kind: kind, Subject: subject, RunAt: runAt, Priority: p}
+	if kind != jobProbe { // which never ends, so its trace would not either
+		j.Trace = u.tracer.Traceparent(ctx)
+	}
 	if err := u.Jobs.Enqueue(ctx, j); err != nil {
 		return fmt.Errorf("enqueue %s: %w", kind, err)
 	}
@@ -170,14 +181,22 @@ func (u *unit) retry(ctx context.Context, j ports.Job, runAt time.Time) error {
 	return nil
 }
 
-// update runs fn as one unit of work and, once it is committed, wakes the queue for the jobs that fn wrote, and those who
-// watch what it changed.
+// update is commit as a span of its own.
 func (c *core) update(ctx context.Context, fn func(ctx context.Context, u *unit) error) error {
+	ctx, span := c.Tracer.Start(ctx, ports.SpanWork, "unit of work")
+	err := c.commit(ctx, fn)
+	span.End(err)
+	return err
+}
+
+// commit runs fn as one unit of work and, once it is committed, wakes the queue for the jobs that fn wrote, and those who
+// watch what it changed.
+func (c *core) commit(ctx context.Context, fn func(ctx context.Context, u *unit) error) error {
 	now, ids := c.now(), &tape{draw: c.NewID}
 	var done *unit
 	err := c.Store.Update(ctx, func(ctx context.Context, tx ports.Tx) error {
 		ids.rewind()
-		done = &unit{Tx: tx, now: now, ids: ids}
+		done = &unit{Tx: tx, now: now, ids: ids, tracer: c.Tracer}
 		return fn(ctx, done)
 	})
 	if err != nil {
@@ -188,6 +207,11 @@ func (c *core) update(ctx context.Context, fn func(ctx context.Context, u *unit)
 	}
 	if len(done.streams) > 0 && c.Events != nil {
 		c.Events.Publish(done.streams...)
+	}
+	if c.Observe != nil {
+		for _, t := range done.ends {
+			c.Observe.TaskEnded(t)
+		}
 	}
 	return nil
 }

@@ -183,6 +183,7 @@ func (c *core) apply(ctx context.Context, u *unit, t task.Task, agent registry.A
 	if !next.Status.Ended() {
 		return next, events, nil
 	}
+	u.ends = append(u.ends, next)
 	abandoned := next.Status == task.Cancelled || next.Error != nil && next.Error.Code == task.ErrTimeout
 	if abandoned && next.RemoteTaskID != "" {
 		if err := u.enqueue(ctx, jobTellCancel, t.ID, u.now, ports.PriorityInteractive); err != nil {

@@ -116,7 +116,7 @@ func (w *Worker) renew(ctx context.Context) error {
 	if len(w.places) == 0 && w.waiting.Load() == 0 {
 		return nil
 	}
-	return w.update(ctx, func(ctx context.Context, u *unit) error { return u.Jobs.Extend(ctx, w.Name, u.now.Add(leaseFor)) })
+	return w.commit(ctx, func(ctx context.Context, u *unit) error { return u.Jobs.Extend(ctx, w.Name, u.now.Add(leaseFor)) })
 }
 
 // sweep ends tasks whose time is up and that no call watches over any more.
@@ -134,7 +134,7 @@ func (w *Worker) sweep(ctx context.Context) error {
 
 // tidy removes what has ended and is of no more use.
 func (w *Worker) tidy(ctx context.Context) error {
-	return w.update(ctx, func(ctx context.Context, u *unit) error {
+	return w.commit(ctx, func(ctx context.Context, u *unit) error {
 		_, err := u.Sessions.DeleteExpired(ctx, u.now)
 		return err
 	})
@@ -185,36 +185,50 @@ func (w *Worker) claim(ctx, open context.Context, jobID string) (rest func() err
 	case <-open.Done():
 		return nil, nil
 	}
-	callCtx, cancel := context.WithCancel(ctx)
 	var job ports.Job
 	var call *forwarding
 	var turn *turn
+	var span ports.Span                 // the job's, once it is known,
+	var traced, callCtx context.Context // with ctx in it; callCtx ends with cancel too
+	var cancel context.CancelFunc
 	known := "" // the task that the call is registered for
-	abandon := func() {
+	leave := func(err error) error {
 		if known != "" {
 			w.calls.end(known)
 		}
-		cancel()
+		if span != nil {
+			cancel()
+			span.End(err)
+		}
 		turn.giveBack()
 		<-w.places
+		return err
 	}
-	err = w.update(ctx, func(ctx context.Context, u *unit) (err error) {
+	err = w.commit(ctx, func(unitCtx context.Context, u *unit) (err error) {
 		call = nil
-		job, err = u.Jobs.Claim(ctx, jobID, ports.Lease{Owner: w.Name, Until: u.now.Add(leaseFor)}, u.now)
-		if err != nil || job.Kind != jobForward {
-			return err
-		}
-		t, agent, err := u.taskAndAgent(ctx, job.Subject)
+		job, err = u.Jobs.Claim(unitCtx, jobID, ports.Lease{Owner: w.Name, Until: u.now.Add(leaseFor)}, u.now)
 		if err != nil {
 			return err
 		}
-		over, err := w.over(ctx, u, job, t, agent)
+		if span == nil { // only the job tells whose trace it goes on with
+			traced, span = w.begun(ctx, job)
+			callCtx, cancel = context.WithCancel(traced)
+		}
+		if job.Kind != jobForward {
+			return nil
+		}
+		unitCtx = w.Tracer.Resume(unitCtx, w.Tracer.Traceparent(traced))
+		t, agent, err := u.taskAndAgent(unitCtx, job.Subject)
+		if err != nil {
+			return err
+		}
+		over, err := w.over(unitCtx, u, job, t, agent)
 		if over || err != nil {
 			return err
 		}
 		if turn == nil {
 			if turn = w.turns.take(agent.ID); turn == nil {
-				return u.retry(ctx, job, u.now.Add(backoff(job.ID, job.Attempt)))
+				return u.retry(unitCtx, job, u.now.Add(backoff(job.ID, job.Attempt)))
 			}
 		}
 		// Before the commit: a cancel that comes after it has something to stop.
@@ -224,31 +238,39 @@ func (w *Worker) claim(ctx, open context.Context, jobID string) (rest func() err
 		if !turn.come() {
 			return nil
 		}
-		return w.begin(ctx, u, call)
+		return w.begin(unitCtx, u, call)
 	})
 	switch {
 	case errors.Is(err, ports.ErrLeaseLost): // someone else's, done, or not due
-		abandon()
-		return nil, nil
+		return nil, leave(nil)
 	case err != nil:
-		abandon()
-		return nil, fmt.Errorf("claim job %s: %w", jobID, err)
+		return nil, leave(fmt.Errorf("claim job %s: %w", jobID, err))
 	case job.Kind == jobForward && call == nil: // nothing is left to do, or not now
-		abandon()
-		return nil, nil
+		return nil, leave(nil)
 	}
 	return func() error {
-		defer abandon()
 		if job.Kind == jobForward && !call.begun {
-			if call, err = w.awaitTurn(ctx, open, callCtx, job, turn); call == nil && err == nil {
-				return nil
+			if call, err = w.awaitTurn(traced, open, callCtx, job, turn); call == nil && err == nil {
+				return leave(nil)
 			}
 		}
 		if err == nil {
-			err = w.do(ctx, callCtx, job, call)
+			err = w.do(traced, callCtx, job, call)
 		}
-		return w.done(ctx, job, err)
+		return leave(w.done(traced, job, err))
 	}, nil
+}
+
+// begun starts the span of a job.
+func (w *Worker) begun(ctx context.Context, job ports.Job) (context.Context, ports.Span) {
+	ctx, span := w.Tracer.Start(w.Tracer.Resume(ctx, job.Trace), ports.SpanJob, job.Kind)
+	about := "nexus.task.id"
+	if job.Kind == jobProbe || job.Kind == jobDrain {
+		about = "nexus.agent.id"
+	}
+	span.Text(about, job.Subject)
+	span.Number("nexus.job.attempt", int64(job.Attempt))
+	return ctx, span
 }
 
 // do does the part of a job that may take long, and ends the job. callCtx ends before ctx when the call of a task's agent

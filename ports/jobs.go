@@ -23,7 +23,8 @@ type Job struct {
 	Subject  string // what it is about, such as a task's id
 	RunAt    time.Time
 	Priority Priority
-	Attempt  int // how often it was claimed; also the fencing token of the claim
+	Attempt  int    // how often it was claimed; also the fencing token of the claim
+	Trace    string // the traceparent of what it is done for; "" if it stands for itself
 	Lease    Lease
 }
 

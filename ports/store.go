@@ -39,6 +39,7 @@ type Reads struct {
 	Ledger   LedgerReader
 	Trust    TrustReader
 	Jobs     JobReader
+	Stats    StatsReader
 }
 
 // Tx is a running transaction.

@@ -36,6 +36,9 @@ type Options struct {
 	SecureCookies bool
 	// ReadyChecks are asked, with the engine itself, if the server can serve. The names of those that fail are shown.
 	ReadyChecks map[string]func(context.Context) error
+	// Observe, if set, is called with each request. What it returns becomes the request's context, and done is called
+	// once the request is answered, with the pattern of its route ("" if none took it) and the status (0 if there is none).
+	Observe func(r *http.Request) (ctx context.Context, done func(pattern string, status int))
 }
 
 // server is the API over one engine.
@@ -154,7 +157,13 @@ func (s *server) handle(rt route, serve func(x *exchange, r *http.Request)) {
 // ServeHTTP implements http.Handler.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{ResponseWriter: w, began: time.Now(), id: requestID(r)}
-	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
+	ctx := r.Context()
+	if s.opt.Observe != nil {
+		var done func(string, int)
+		ctx, done = s.opt.Observe(r)
+		defer func() { done(strings.TrimPrefix(x.pattern, unmatched), x.status) }()
+	}
+	r = r.WithContext(context.WithValue(ctx, exchangeKey{}, x))
 	x.request = r
 	h := w.Header()
 	h.Set("X-Request-Id", x.id)

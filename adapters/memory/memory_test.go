@@ -51,3 +51,7 @@ func TestNewIDsSortAndAreUUIDv7(t *testing.T) {
 		last = id
 	}
 }
+
+func TestTracer(t *testing.T) {
+	require.NoError(t, portstest.Tracer(t.Context(), memory.NewTracer(), memory.NewTracer()))
+}

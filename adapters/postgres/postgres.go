@@ -40,6 +40,7 @@ type options struct {
 	group            int
 	commit           func(commit func() error) error
 	clock            func() time.Time
+	tracer           ports.Tracer
 }
 
 // WithWriters sets how many transactions run at the same time; the default is 2: one is built up while the other is on
@@ -67,6 +68,11 @@ func WithClock(now func() time.Time) Option {
 	return func(o *options) { o.clock = now }
 }
 
+// WithTracer gives every statement that is part of a trace a span in it.
+func WithTracer(t ports.Tracer) Option {
+	return func(o *options) { o.tracer = t }
+}
+
 // Store is a ports.Store in PostgreSQL, and the clock that all processes on it share. Writers and readers have connections of their own, so it holds at most their sum.
 type Store struct {
 	*bunstore.Store
@@ -91,7 +97,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 	}
 	handle := bun.NewDB(db, pgdialect.New())
 	s := &Store{db: db, ended: make(chan struct{}), Store: bunstore.New(bunstore.Config{
-		Dialect: dialect(), Write: handle, Read: handle, Writers: o.writers, Readers: o.readers, Group: o.group, Commit: o.commit,
+		Dialect: dialect(), Write: handle, Read: handle, Writers: o.writers, Readers: o.readers, Group: o.group, Commit: o.commit, Tracer: o.tracer,
 	})}
 	s.clock = s.NewClock(o.clock)
 	if err := s.clock.Set(ctx); err != nil {

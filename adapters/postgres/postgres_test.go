@@ -183,3 +183,48 @@ func TestACircleOfSharedTransactionsIsBroken(t *testing.T) {
 	require.Equal(t, workers*each, total, "no update is lost")
 	require.Less(t, time.Since(began), 60*time.Second)
 }
+
+// The statements for the metrics can be answered from indexes alone, but for the jobs that are due.
+func TestStatsUseIndexes(t *testing.T) {
+	t.Parallel()
+	_, url := fresh(t)
+	db, err := sql.Open("pgx", url)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	db.SetMaxOpenConns(1)
+	_, err = db.Exec("SET enable_seqscan = off; SET enable_bitmapscan = off") // which is cheaper as long as there is nothing
+	require.NoError(t, err)
+	for query, want := range map[string]string{
+		"SELECT status, count(*) FROM tasks WHERE status IN ('pending', 'assigned', 'running') GROUP BY status":     "Index Only Scan using tasks_open",
+		"SELECT priority, count(*) FROM jobs GROUP BY priority":                                                     "Index Only Scan using jobs_due",
+		"SELECT priority, min(lease_until) FROM jobs WHERE priority IN (0, 1, 2) AND run_at <= 1 GROUP BY priority": "Index Scan using jobs_due",
+		"SELECT sum(amount) FROM ledger_entries WHERE seq > 1":                                                      "Index Scan using ledger_entries_pkey",
+	} {
+		rows, err := db.QueryContext(t.Context(), "EXPLAIN "+query)
+		require.NoError(t, err)
+		var plan string
+		for rows.Next() {
+			var line string
+			require.NoError(t, rows.Scan(&line))
+			plan += line + "\n"
+		}
+		require.NoError(t, rows.Err())
+		require.Contains(t, plan, want, query)
+	}
+}
+
+// The migration that changed the index and the jobs can be taken back and made again with data there.
+func TestTheNewestMigrationKeepsWhatIsThere(t *testing.T) {
+	t.Parallel()
+	s, url := fresh(t)
+	j := ports.Job{ID: "j", Kind: "k", Subject: "s", Trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+	require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error { return tx.Jobs.Enqueue(ctx, j) }))
+	require.NoError(t, postgres.MigrateDown(t.Context(), url))
+	require.NoError(t, postgres.Migrate(t.Context(), url))
+	again, err := postgres.Open(t.Context(), url)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, again.Close()) })
+	n, err := again.Read().Jobs.Count(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+}

@@ -29,6 +29,7 @@ type Option func(*options)
 
 type options struct {
 	readers int
+	tracer  ports.Tracer
 	commit  func(commit func() error) error
 }
 
@@ -39,6 +40,11 @@ func WithReaders(n int) Option {
 
 // Stats counts what a store has asked of its database since it was opened.
 type Stats = bunstore.Stats
+
+// WithTracer gives every statement that is part of a trace a span in it.
+func WithTracer(t ports.Tracer) Option {
+	return func(o *options) { o.tracer = t }
+}
 
 // Store is a ports.Store in a SQLite file.
 type Store struct {
@@ -62,7 +68,7 @@ func Open(ctx context.Context, path string, opts ...Option) (*Store, error) {
 	return &Store{
 		Store: bunstore.New(bunstore.Config{
 			Dialect: dialect(), Write: bun.NewDB(h.write, sqlitedialect.New()), Read: bun.NewDB(h.read, sqlitedialect.New()),
-			Writers: 1, Readers: o.readers, Commit: o.commit,
+			Writers: 1, Readers: o.readers, Tracer: o.tracer, Commit: o.commit,
 		}),
 		handles: h,
 	}, nil

@@ -60,7 +60,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	parser, err := kong.New(&c,
 		kong.Name("nexus"),
 		kong.Description("The engine of an agent economy. 'nexus serve --demo' is the place to start."),
-		kong.Vars{"version": version},
+		kong.Vars{"version": version, "metricsAddr": defaultMetricsAddr},
 		kong.Writers(out, errOut),
 		kong.UsageOnError(),
 	)

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -12,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/nexus-protocol/nexus/adapters/httpapi"
+	"github.com/nexus-protocol/nexus/adapters/telemetry"
 )
 
 type serveCmd struct {
@@ -25,9 +28,40 @@ type serveCmd struct {
 	ShutdownGrace         time.Duration  `env:"NEXUS_SHUTDOWN_GRACE" default:"20s" help:"How long a stopping server waits for requests and calls under way."`
 	Demo                  bool           `env:"NEXUS_DEMO" help:"Start the example agents, register them, and print how to try it. Allows private endpoints."`
 
+	MetricsAddr  string `env:"NEXUS_METRICS_ADDR" placeholder:"HOST:PORT" help:"Where Prometheus gets GET /metrics, or off. Default: ${metricsAddr}, if nobody else listens there."`
+	MetricsToken string `env:"NEXUS_METRICS_TOKEN" placeholder:"TOKEN" help:"A bearer token that must be shown for the metrics."`
+
 	RedisURL         string `env:"NEXUS_REDIS_URL" placeholder:"URL" help:"redis://host:6379/0 to hand round jobs by asynq, to tell other processes what has changed, and to count requests for all processes together. Needs NEXUS_DATABASE_URL."`
 	Role             string `env:"NEXUS_ROLE" default:"all" enum:"all,api,worker" help:"all, api (serves requests, runs no jobs) or worker (runs jobs, serves health only)."`
 	RateLimitOnError string `env:"NEXUS_RATE_LIMIT_ON_ERROR" default:"allow" enum:"allow,refuse" help:"What happens to requests that cannot be counted because Redis is away."`
+}
+
+const (
+	defaultMetricsAddr = "127.0.0.1:9464"
+	flushTimeout       = 5 * time.Second // for sending the last spans
+)
+
+// listenForMetrics opens the metrics' address; nil if there is none. That somebody else has the default one is no failure.
+func (s *serveCmd) listenForMetrics(e *env) (net.Listener, error) {
+	if s.MetricsAddr == "off" {
+		return nil, nil
+	}
+	listener, err := net.Listen("tcp", cmp.Or(s.MetricsAddr, defaultMetricsAddr))
+	switch {
+	case err == nil:
+		return listener, nil
+	case s.MetricsAddr == "":
+		e.log.Warn("no metrics, as another process listens there; choose another address with NEXUS_METRICS_ADDR", "address", defaultMetricsAddr)
+		return nil, nil
+	default:
+		return nil, fmt.Errorf("listen for metrics: %w (choose another address with NEXUS_METRICS_ADDR)", err)
+	}
+}
+
+// metricsDoor lets this machine in where only it can come, and everyone who has the token elsewhere.
+func (s *serveCmd) metricsDoor(addr net.Addr) telemetry.Door {
+	at, ok := addr.(*net.TCPAddr)
+	return telemetry.Door{Token: s.MetricsToken, Local: ok && at.IP.IsLoopback()}
 }
 
 // Run serves until the process is told to stop: it then takes no new requests, finishes those under way and the calls to
@@ -56,15 +90,29 @@ func (s *serveCmd) Run(e *env) (err error) {
 		}
 		defer release()
 	}
-	store, err := e.openStore(db)
+	tracing, err := telemetry.OpenTracing(e, telemetry.Options{Logger: e.log, Version: version, Role: s.Role})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(e), flushTimeout)
+		defer cancel()
+		if err := tracing.Close(ctx); err != nil {
+			e.log.Warn("the last spans could not be sent", "error", err)
+		}
+	}()
+	e.log = slog.New(tracing.Logs(e.log.Handler()))
+	store, err := e.openStore(db, tracing)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	changes := e.openEvents(redisClient, db.lock != nil)
+	metrics := telemetry.NewMetrics(telemetry.MetricsOptions{Logger: e.log, Version: version, Stats: store.Read().Stats, Pools: store.Pools})
 	w := wiring{
 		events: changes, allowPrivate: s.AllowPrivateEndpoints || s.Demo, workers: s.Workers, perAgent: s.CallsPerAgent, sole: db.lock != nil,
 		redis: redisClient, limitClosed: s.RateLimitOnError == "refuse",
+		tracing: tracing, metrics: metrics,
 	}
 	jobs := e.openQueue(store, w)
 	defer func() { err = errors.Join(err, jobs.Close()) }()
@@ -80,12 +128,17 @@ func (s *serveCmd) Run(e *env) (err error) {
 	if s.PublicURL == "" {
 		s.PublicURL = base
 	}
+	metricsListener, err := s.listenForMetrics(e)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	observe := telemetry.Requests(tracing, metrics)
 	handler := httpapi.New(engine, httpapi.Options{
 		Logger: e.log, PublicURL: s.PublicURL, Version: version, TrustedProxies: s.TrustedProxies, RateLimit: s.RateLimit == "on",
-		ReadyChecks: ready,
+		ReadyChecks: ready, Observe: observe,
 	})
 	if s.Role == "worker" {
-		handler = httpapi.NewHealth(engine, httpapi.Options{Logger: e.log, Version: version, ReadyChecks: ready})
+		handler = httpapi.NewHealth(engine, httpapi.Options{Logger: e.log, Version: version, ReadyChecks: ready, Observe: observe})
 	}
 
 	// What the last units of work changed is told too: this stops after all that changes anything.
@@ -108,6 +161,16 @@ func (s *serveCmd) Run(e *env) (err error) {
 		defer stopWork()
 		return httpapi.Serve(e, listener, handler, s.ShutdownGrace)
 	})
+	if metricsListener != nil {
+		door := s.metricsDoor(metricsListener.Addr())
+		e.log.Info("metrics", "address", "http://"+metricsListener.Addr().String()+"/metrics")
+		if !door.Local && door.Token == "" {
+			e.log.Warn("whoever reaches that address can read the metrics; set NEXUS_METRICS_TOKEN, or let only Prometheus reach it")
+		}
+		group.Go(func() error {
+			return httpapi.Serve(work, metricsListener, metrics.Handler(door), time.Second)
+		})
+	}
 	if s.Demo {
 		group.Go(func() error {
 			if err := runDemo(e, engine, base); err != nil && e.Err() == nil {

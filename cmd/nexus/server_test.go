@@ -62,16 +62,18 @@ func TestMain(m *testing.M) {
 
 // server is the built command as a process of its own.
 type server struct {
-	t    testing.TB
-	addr string
-	dir  string
-	db   string // URL of a PostgreSQL database; "" for SQLite
-	rds  string // URL of a Redis database; "" without
-	role string // "" for all
-	args []string
-	cmd  *exec.Cmd
-	out  *syncBuffer
-	log  *syncBuffer
+	t       testing.TB
+	addr    string
+	dir     string
+	db      string // URL of a PostgreSQL database; "" for SQLite
+	rds     string // URL of a Redis database; "" without
+	role    string // "" for all
+	args    []string
+	more    []string // of the environment
+	metrics string   // address; "" for none
+	cmd     *exec.Cmd
+	out     *syncBuffer
+	log     *syncBuffer
 }
 
 type syncBuffer struct {
@@ -161,8 +163,9 @@ func (s *server) look(t *testing.T) ports.Store {
 func (s *server) url() string { return "http://" + s.addr }
 
 func (s *server) env() []string {
-	return append(os.Environ(), "NEXUS_ADDR="+s.addr, "NEXUS_DATA_DIR="+s.dir, "NEXUS_DATABASE_URL="+s.db, "NEXUS_REDIS_URL="+s.rds,
-		"NEXUS_ROLE="+cmp.Or(s.role, "all"), "NEXUS_ALLOW_PRIVATE_ENDPOINTS=true", "NEXUS_RATE_LIMIT=off")
+	out := append(os.Environ(), "NEXUS_ADDR="+s.addr, "NEXUS_DATA_DIR="+s.dir, "NEXUS_DATABASE_URL="+s.db, "NEXUS_REDIS_URL="+s.rds,
+		"NEXUS_ROLE="+cmp.Or(s.role, "all"), "NEXUS_ALLOW_PRIVATE_ENDPOINTS=true", "NEXUS_RATE_LIMIT=off", "NEXUS_METRICS_ADDR="+cmp.Or(s.metrics, "off"))
+	return append(out, s.more...)
 }
 
 // start runs the server and waits until it is ready.

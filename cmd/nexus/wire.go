@@ -25,6 +25,7 @@ import (
 	"github.com/nexus-protocol/nexus/adapters/redislimit"
 	"github.com/nexus-protocol/nexus/adapters/sqlite"
 	"github.com/nexus-protocol/nexus/adapters/ssrfguard"
+	"github.com/nexus-protocol/nexus/adapters/telemetry"
 	"github.com/nexus-protocol/nexus/app"
 	"github.com/nexus-protocol/nexus/ports"
 )
@@ -35,7 +36,7 @@ type database struct {
 	migrate func(ctx context.Context) error
 	down    func(ctx context.Context) error
 	status  func(ctx context.Context) ([]schemaStep, error)
-	open    func(ctx context.Context) (store, error)
+	open    func(ctx context.Context, t *telemetry.Tracing) (store, error)
 	// lock makes this process the only server on the database; nil where there may be many.
 	lock func() (release func(), err error)
 }
@@ -45,6 +46,7 @@ type schemaStep = postgres.Migration
 
 type store interface {
 	ports.Store
+	Pools() []ports.Pool
 	Close() error
 }
 
@@ -63,7 +65,13 @@ func (e *env) database() (database, error) {
 		status: func(ctx context.Context) ([]schemaStep, error) {
 			return postgres.MigrationStatus(ctx, e.cli.DatabaseURL)
 		},
-		open: func(ctx context.Context) (store, error) { return postgres.Open(ctx, e.cli.DatabaseURL) },
+		open: func(ctx context.Context, t *telemetry.Tracing) (store, error) {
+			var opts []postgres.Option
+			if t != nil {
+				opts = append(opts, postgres.WithTracer(t))
+			}
+			return postgres.Open(ctx, e.cli.DatabaseURL, opts...)
+		},
 	}, nil
 }
 
@@ -77,17 +85,23 @@ func (e *env) sqlite() (database, error) {
 		migrate: func(ctx context.Context) error { return sqlite.Migrate(ctx, path) },
 		down:    func(ctx context.Context) error { return sqlite.MigrateDown(ctx, path) },
 		status:  func(ctx context.Context) ([]schemaStep, error) { return sqlite.MigrationStatus(ctx, path) },
-		open:    func(ctx context.Context) (store, error) { return sqlite.Open(ctx, path) },
-		lock:    func() (func(), error) { return sqlite.LockProcess(path) },
+		open: func(ctx context.Context, t *telemetry.Tracing) (store, error) {
+			var opts []sqlite.Option
+			if t != nil {
+				opts = append(opts, sqlite.WithTracer(t))
+			}
+			return sqlite.Open(ctx, path, opts...)
+		},
+		lock: func() (func(), error) { return sqlite.LockProcess(path) },
 	}, nil
 }
 
-// openStore opens the database with its schema up to date.
-func (e *env) openStore(db database) (store, error) {
+// openStore opens the database with its schema up to date. tracing may be nil.
+func (e *env) openStore(db database, tracing *telemetry.Tracing) (store, error) {
 	if err := db.migrate(e); err != nil {
 		return nil, fmt.Errorf("migrate %s: %w", db.name, err)
 	}
-	s, err := db.open(e)
+	s, err := db.open(e, tracing)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", db.name, err)
 	}
@@ -111,6 +125,8 @@ type wiring struct {
 	redis        redis.UniversalClient // nil: everything in this process
 	limitClosed  bool
 	events       ports.Events
+	tracing      *telemetry.Tracing // nil: none
+	metrics      *telemetry.Metrics // nil: none
 }
 
 // queue is the way that jobs are run.
@@ -192,10 +208,10 @@ func (q quiet) Printf(ctx context.Context, format string, v ...any) {
 
 func (e *env) newEngine(store store, q ports.Queue, w wiring) (*app.Engine, error) {
 	guard := ssrfguard.New(w.allowPrivate)
-	return app.New(app.Config{
+	cfg := app.Config{
 		Store:  store,
 		Queue:  q,
-		Agents: a2aclient.New(guard.Transport(), ssrfguard.ErrProhibited),
+		Agents: telemetry.Agents(a2aclient.New(w.tracing.Transport(guard.Transport()), ssrfguard.ErrProhibited), w.tracing, w.metrics),
 		Guard:  guard,
 		Schema: jsonschemacheck.New(),
 		Hasher: argon2hasher.New(),
@@ -208,7 +224,14 @@ func (e *env) newEngine(store store, q ports.Queue, w wiring) (*app.Engine, erro
 		Sole:   w.sole,
 
 		MaxCalls: w.workers, MaxCallsPerAgent: w.perAgent,
-	})
+	}
+	if w.tracing != nil {
+		cfg.Tracer = w.tracing
+	}
+	if w.metrics != nil {
+		cfg.Observe = w.metrics
+	}
+	return app.New(cfg)
 }
 
 // withEngine runs an operator's command against the database. The server may be running at the same time.
@@ -217,7 +240,7 @@ func (e *env) withEngine(do func(*app.Engine) error) (err error) {
 	if err != nil {
 		return err
 	}
-	store, err := e.openStore(db)
+	store, err := e.openStore(db, nil)
 	if err != nil {
 		return err
 	}

@@ -55,7 +55,7 @@ var jobChecks = []Check{
 		return first(err, err2, err3, same("due", due, []ports.Ref{urgent.Ref(), early.Ref(), late.Ref(), tie.Ref()}), same("two", two, due[:2]), same("count", n, 5))
 	}},
 	{"jobs/claim and finish", func(ctx context.Context, s ports.Store, _ Traits) error {
-		j := ports.Job{ID: newID(), Kind: "kind", Subject: "subject", RunAt: base, Priority: 1}
+		j := ports.Job{ID: newID(), Kind: "kind", Subject: "subject", RunAt: base, Priority: 1, Trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
 		if err := enqueue(ctx, s, j); err != nil {
 			return err
 		}
@@ -79,7 +79,7 @@ var jobChecks = []Check{
 		return first(err, same("count", n, 0), wantErr("gone", gone, ports.ErrLeaseLost))
 	}},
 	{"jobs/retry", func(ctx context.Context, s ports.Store, _ Traits) error {
-		j := ports.Job{ID: newID(), Kind: "k", RunAt: base}
+		j := ports.Job{ID: newID(), Kind: "k", RunAt: base, Trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"}
 		err := enqueue(ctx, s, j)
 		one, err2 := claim(ctx, s, j.ID, "a", base)
 		if err := first(err, err2, retry(ctx, s, one, base.Add(time.Minute)), wantErr("retried twice", retry(ctx, s, one, base), ports.ErrLeaseLost)); err != nil {
@@ -87,7 +87,7 @@ var jobChecks = []Check{
 		}
 		_, early := claim(ctx, s, j.ID, "a", base.Add(59*time.Second))
 		two, err := claim(ctx, s, j.ID, "a", base.Add(time.Minute))
-		return first(wantErr("early", early, ports.ErrLeaseLost), err, same("attempt", two.Attempt, 2), wantErr("a stale finish", finish(ctx, s, one), ports.ErrLeaseLost), finish(ctx, s, two))
+		return first(wantErr("early", early, ports.ErrLeaseLost), err, same("attempt", two.Attempt, 2), same("trace", two.Trace, j.Trace), wantErr("a stale finish", finish(ctx, s, one), ports.ErrLeaseLost), finish(ctx, s, two))
 	}},
 	{"jobs/a lease that ran out", func(ctx context.Context, s ports.Store, _ Traits) error {
 		j, k := ports.Job{ID: newID(), Kind: "k", RunAt: base}, ports.Job{ID: newID(), Kind: "k", RunAt: base}

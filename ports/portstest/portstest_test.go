@@ -60,6 +60,8 @@ type (
 	reversedMarket struct{ ports.AgentReader }
 	wholeLog       struct{ ports.TaskReader }
 	keepingKeys    struct{ ports.KeyStore }
+	lostTraces     struct{ ports.JobStore }
+	countedTwice   struct{ ports.StatsReader }
 	staleLocks     struct {
 		ports.TaskStore
 		seen *sync.Map
@@ -117,6 +119,17 @@ func (s reversedMarket) Discover(ctx context.Context, q registry.Query, now time
 
 func (s wholeLog) Events(ctx context.Context, id string, _ int64, limit int) ([]task.Event, error) {
 	return s.TaskReader.Events(ctx, id, 0, limit)
+}
+
+func (s lostTraces) Enqueue(ctx context.Context, j ports.Job) error {
+	j.Trace = ""
+	return s.JobStore.Enqueue(ctx, j)
+}
+
+func (s countedTwice) Ledger(ctx context.Context) (ports.LedgerStats, error) {
+	sums, err := s.StatsReader.Ledger(ctx)
+	sums.Held *= 2
+	return sums, err
 }
 
 func (keepingKeys) RevokeAll(context.Context, string, time.Time) error { return nil }
@@ -185,6 +198,8 @@ func TestEveryPlantedBugIsCaught(t *testing.T) {
 		"times cut to seconds":    {func() spoiled { return spoiled{tx: func(tx *ports.Tx) { tx.Users = roundedUsers{tx.Users} }} }, "users/found by id and e-mail"},
 		"a column that is lost":   {func() spoiled { return spoiled{tx: func(tx *ports.Tx) { tx.Agents = forgetfulSave{tx.Agents} }} }, "agents/save leaves the trust score"},
 		"keys that stay":          {func() spoiled { return spoiled{tx: func(tx *ports.Tx) { tx.Keys = keepingKeys{tx.Keys} }} }, "keys/life"},
+		"a trace that is lost":    {func() spoiled { return spoiled{tx: func(tx *ports.Tx) { tx.Jobs = lostTraces{tx.Jobs} }} }, "jobs/claim and finish"},
+		"sums that are off":       {func() spoiled { return spoiled{reads: func(r *ports.Reads) { r.Stats = countedTwice{r.Stats} }} }, "stats/ledger"},
 		"a lost update": {func() spoiled {
 			seen := &sync.Map{}
 			return spoiled{tx: func(tx *ports.Tx) { tx.Tasks = staleLocks{tx.Tasks, seen} }}
@@ -336,4 +351,15 @@ func TestBadEventsAreCaught(t *testing.T) {
 			require.ErrorContains(t, portstest.Events(t.Context(), open, portstest.EventsTraits{Processes: true}), found+": ")
 		})
 	}
+}
+
+// rootless begins a trace with every span.
+type rootless struct{ *memory.Tracer }
+
+func (r rootless) Resume(ctx context.Context, _ string) context.Context { return ctx }
+
+func TestABadTracerIsCaught(t *testing.T) {
+	require.NoError(t, portstest.Tracer(t.Context(), memory.NewTracer(), memory.NewTracer()))
+	require.ErrorContains(t, portstest.Tracer(t.Context(), memory.NewTracer(), rootless{memory.NewTracer()}), "resumed")
+	require.Error(t, portstest.Tracer(t.Context(), ports.Untraced{}, ports.Untraced{}))
 }

@@ -43,6 +43,7 @@ const (
 // request is one Update.
 type request struct {
 	ctx     context.Context
+	since   time.Time // when it began to wait; zero if there was a writer to take it at once
 	fn      func(ctx context.Context, tx ports.Tx) error
 	state   atomic.Int32
 	verdict chan outcome
@@ -58,7 +59,16 @@ type outcome struct {
 	exited   bool
 }
 
-func (r *request) take() bool  { return r.state.CompareAndSwap(waiting, taken) }
+func (r *request) take() bool { return r.state.CompareAndSwap(waiting, taken) }
+
+// begun notes how long the request has waited.
+func (r *request) begun(s *Store) {
+	if !r.since.IsZero() {
+		s.writeUse.wait(r.since)
+		r.since = time.Time{}
+	}
+}
+
 func (r *request) leave() bool { return r.state.CompareAndSwap(waiting, gone) }
 
 // answer gives the verdict, once.
@@ -89,6 +99,9 @@ func (s *Store) Update(ctx context.Context, fn func(ctx context.Context, tx port
 	default:
 	}
 	r := &request{ctx: context.WithValue(ctx, key, true), fn: fn, verdict: make(chan outcome, 1)}
+	if s.writeUse.busy.Load() >= int64(s.cfg.Writers) {
+		r.since = time.Now()
+	}
 	ended, stopped := ctx.Done(), s.stopped
 	select {
 	case s.queue <- r:
@@ -156,7 +169,7 @@ func (t *txn) do(ctx context.Context, fn func(ctx context.Context, c *session) e
 func (t *txn) solo(ctx context.Context, fn func(ctx context.Context, c *session) error) error {
 	return t.do(ctx, func(ctx context.Context, c *session) error {
 		if c.lane != nil {
-			if err := c.lane.alone(); err != nil {
+			if err := c.lane.alone(ctx); err != nil {
 				return err
 			}
 		}
@@ -245,6 +258,8 @@ func (w *writer) next() *request {
 
 // group runs a request and all that wait behind it.
 func (w *writer) group(first *request) {
+	w.store.writeUse.busy.Add(1)
+	defer w.store.writeUse.busy.Add(-1)
 	if w.store.cfg.Dialect.Pipeline != nil {
 		var all []*request
 		for r := first; r != nil; r = w.next() {
@@ -265,6 +280,7 @@ func (w *writer) group(first *request) {
 
 // add runs one unit in the transaction.
 func (w *writer) add(r *request) {
+	r.begun(w.store)
 	if r.out.ended() {
 		r.answer(r.out.err)
 		return
@@ -274,7 +290,7 @@ func (w *writer) add(r *request) {
 		return
 	}
 	if !w.open {
-		if w.begin() != nil {
+		if w.begin(r) != nil {
 			w.alone = append(w.alone, r) // where it is tried again
 			return
 		}
@@ -324,7 +340,7 @@ func (w *writer) add(r *request) {
 func (w *writer) end() {
 	unknown := false
 	if w.open && w.failed == nil && w.kept > 0 {
-		if w.failed = w.commit(); w.failed == nil {
+		if w.failed = w.commit(w.ran); w.failed == nil {
 			w.open = false
 		} else {
 			unknown = w.store.broken(w.failed)
@@ -380,7 +396,7 @@ func (w *writer) single(r *request) {
 }
 
 func (w *writer) attempt(r *request) (again bool, err error) {
-	if err := w.begin(); err != nil {
+	if err := w.begin(r); err != nil {
 		return w.store.retryable(err), err
 	}
 	w.open, w.ran = true, append(w.ran, r) // in case it ends the goroutine
@@ -390,7 +406,7 @@ func (w *writer) attempt(r *request) (again bool, err error) {
 		w.rollback()
 		return r.out.again, r.out.err
 	}
-	if err := w.commit(); err != nil {
+	if err := w.commit([]*request{r}); err != nil {
 		w.rollback()
 		if w.store.broken(err) {
 			return false, unknownOutcome(err)
@@ -441,16 +457,17 @@ func (w *writer) exec(q statement) error {
 	return err
 }
 
-// begin starts a transaction, on a new connection if the old one is gone.
-func (w *writer) begin() error {
+// begin starts a transaction for the unit, on a new connection if the old one is gone.
+func (w *writer) begin(r *request) error {
+	ctx := context.WithoutCancel(r.ctx)
 	for fresh := false; ; fresh = true {
 		if w.c == nil {
 			fresh = true
-			if err := w.connect(); err != nil {
+			if err := w.connect(ctx); err != nil {
 				return err
 			}
 		}
-		err := w.c.plain(context.Background(), w.store.cfg.Dialect.Begin)
+		err := w.c.plain(ctx, w.store.cfg.Dialect.Begin)
 		if err == nil {
 			return nil
 		}
@@ -465,13 +482,23 @@ func (w *writer) begin() error {
 	}
 }
 
-func (w *writer) connect() (err error) {
-	w.c, err = w.store.open(context.Background(), w.store.cfg.Write)
-	return err
+// connect opens the writer's connection.
+func (w *writer) connect(ctx context.Context) error {
+	c, err := w.store.open(ctx, w.store.cfg.Write)
+	if err != nil {
+		return err
+	}
+	w.c = c
+	w.store.writeUse.open.Add(1)
+	return nil
 }
 
-func (w *writer) commit() error {
-	w.store.stats.commits.Add(1)
+// commit ends the transaction of the units.
+func (w *writer) commit(units []*request) (err error) {
+	for _, span := range w.commitSpans(units) {
+		defer func() { span.End(err) }()
+	}
+	w.store.counts.commits.Add(1)
 	commit := func() error { return w.c.plain(context.Background(), "COMMIT") }
 	if around := w.store.cfg.Commit; around != nil {
 		return around(commit)
@@ -489,4 +516,5 @@ func (w *writer) rollback() {
 func (w *writer) discard() {
 	w.c.close(true)
 	w.c = nil
+	w.store.writeUse.open.Add(-1)
 }

@@ -21,10 +21,10 @@ func dueOf(priority string) string {
 }
 
 var (
-	qEnqueue = hot(`INSERT INTO jobs (id, kind, subject, run_at, priority, attempt, lease_owner, lease_until) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+	qEnqueue = hot(`INSERT INTO jobs (id, kind, subject, run_at, priority, attempt, lease_owner, lease_until, trace) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (id) DO NOTHING`)
 	qClaim = hot(`UPDATE jobs SET attempt = attempt + 1, lease_owner = ?, lease_until = ?
-		WHERE id = ? AND run_at <= ? AND (lease_owner = '' OR lease_until <= ?) RETURNING kind, subject, run_at, priority, attempt`).ranked(rankJob, 2)
+		WHERE id = ? AND run_at <= ? AND (lease_owner = '' OR lease_until <= ?) RETURNING kind, subject, run_at, priority, attempt, trace`).ranked(rankJob, 2)
 	qFinish = hot(`DELETE FROM jobs WHERE id = ? AND lease_owner = ? AND attempt = ?`).ranked(rankDone, 0)
 	qRetry  = hot(`UPDATE jobs SET run_at = ?, lease_owner = '', lease_until = 0 WHERE id = ? AND lease_owner = ? AND attempt = ?`).ranked(rankDone, 1)
 	// A job that is locked is just being finished.
@@ -68,7 +68,7 @@ func (v *jobs) Count(ctx context.Context) (n int, err error) {
 func (v *jobs) Enqueue(ctx context.Context, j ports.Job) error {
 	return v.do(ctx, func(ctx context.Context, c *session) error {
 		added := &call{statement: qEnqueue, args: []any{
-			j.ID, j.Kind, j.Subject, int64(at(j.RunAt)), int(j.Priority), j.Attempt, j.Lease.Owner, int64(at(j.Lease.Until)),
+			j.ID, j.Kind, j.Subject, int64(at(j.RunAt)), int(j.Priority), j.Attempt, j.Lease.Owner, int64(at(j.Lease.Until)), j.Trace,
 		}}
 		err := c.later(ctx, func() error {
 			if added.rows == 0 {
@@ -86,7 +86,7 @@ func (v *jobs) Claim(ctx context.Context, id string, lease ports.Lease, now time
 	var runAt micros
 	err := v.do(ctx, func(ctx context.Context, c *session) error {
 		t := int64(at(now))
-		err := c.row(ctx, qClaim, []any{lease.Owner, int64(at(lease.Until)), id, t, t}, &j.Kind, &j.Subject, &runAt, &j.Priority, &j.Attempt)
+		err := c.row(ctx, qClaim, []any{lease.Owner, int64(at(lease.Until)), id, t, t}, &j.Kind, &j.Subject, &runAt, &j.Priority, &j.Attempt, &j.Trace)
 		return c.store.wrap(err, "claim job")
 	})
 	switch {

@@ -2,9 +2,12 @@ package bunstore
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/nexus-protocol/nexus/ports"
 )
 
 // Lockstep. What a unit of work costs on a database server is its round trips, and while it waits for one it keeps
@@ -68,15 +71,24 @@ var (
 )
 
 // send waits until the group has sent the calls. In the unit's goroutine.
-func (l *lane) send(calls []*call) error {
+func (l *lane) send(ctx context.Context, calls []*call) error {
 	behind, checks := l.behind, l.checks
 	l.behind, l.checks = nil, nil
 	l.calls = slices.Concat(behind, calls)
 	if l.lost != nil || len(l.calls) == 0 {
 		return l.lost
 	}
+	var spans []ports.Span
+	if l.c.store.cfg.Tracer != nil {
+		for _, k := range l.calls {
+			spans = append(spans, l.c.spanOf(ctx, k.statement))
+		}
+	}
 	l.group.turn <- l
 	l.lost = <-l.reply
+	for _, span := range spans {
+		finish(span, l.lost)
+	}
 	for _, k := range behind {
 		l.c.dirty = l.c.dirty || l.lost != nil || k.rows > 0
 	}
@@ -89,8 +101,8 @@ func (l *lane) send(calls []*call) error {
 }
 
 // alone waits until the unit has the connection for itself. In the unit's goroutine.
-func (l *lane) alone() error {
-	if err := l.send(nil); err != nil {
+func (l *lane) alone(ctx context.Context) error {
+	if err := l.send(ctx, nil); err != nil {
 		return err
 	}
 	l.solo = true
@@ -104,14 +116,15 @@ func (l *lane) alone() error {
 // together runs requests in lockstep and answers them, but for those that it leaves to be run again.
 func (w *writer) together(rs []*request) {
 	g := &lockstep{w: w, turn: make(chan *lane, len(rs)), held: map[row]*lane{}}
-	if w.c == nil {
-		if w.failed = w.connect(); w.failed != nil {
+	if w.c == nil { // which begin does otherwise
+		if w.failed = w.connect(context.Background()); w.failed != nil {
 			w.alone = append(w.alone, rs...)
 			w.end()
 			return
 		}
 	}
 	for _, r := range rs {
+		r.begun(w.store)
 		if err := r.ctx.Err(); err != nil {
 			r.answer(err)
 			continue
@@ -351,7 +364,7 @@ func (g *lockstep) pipeline(calls []*call) error {
 		k.rows = 0
 		out = append(out, Call{ID: k.id, Text: s.sql[k.id], Args: k.args, Visit: k.counted()})
 	}
-	s.stats.roundTrips.Add(1)
+	s.counts.roundTrips.Add(1)
 	err := s.cfg.Dialect.Pipeline(g.w.c.conn, out)
 	for i, k := range calls {
 		if k.visit == nil {
@@ -376,7 +389,7 @@ func (k *call) counted() func(scan func(...any) error) error {
 // alone lets a unit have the connection until it ends. The others wait.
 func (g *lockstep) alone(l *lane) {
 	if !g.begun {
-		if err := g.w.begin(); err != nil {
+		if err := g.w.begin(l.r); err != nil {
 			g.giveUp(err)
 			return
 		}

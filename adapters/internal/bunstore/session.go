@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/uptrace/bun"
 
 	"github.com/nexus-protocol/nexus/domain/fault"
+	"github.com/nexus-protocol/nexus/ports"
 )
 
 // statement is SQL that is prepared once a connection. Its parameters are question marks, {lock} stands for the
@@ -160,8 +162,13 @@ func (c *session) close(broken bool) {
 
 // plain runs SQL that has no parameters and no prepared statement.
 func (c *session) plain(ctx context.Context, text string) error {
-	c.store.stats.roundTrips.Add(1)
+	c.store.counts.roundTrips.Add(1)
+	span := ports.Span(ports.NoSpan{})
+	if c.store.cfg.Tracer != nil {
+		_, span = c.store.span(ctx, summarize(text))
+	}
 	_, err := c.conn.ExecContext(ctx, text)
+	finish(span, err)
 	return err
 }
 
@@ -180,7 +187,7 @@ func (c *session) stmt(ctx context.Context, q statement) (*sql.Stmt, error) {
 // send runs statements one after the other; in lockstep it takes one round trip, which other units share.
 func (c *session) send(ctx context.Context, calls ...*call) (err error) {
 	if c.lane != nil {
-		err = c.lane.send(calls)
+		err = c.lane.send(ctx, calls)
 	} else {
 		for _, k := range calls {
 			if err = c.run(ctx, k); err != nil {
@@ -218,7 +225,9 @@ func (c *session) flush(ctx context.Context) error {
 
 // run runs one statement on the connection.
 func (c *session) run(ctx context.Context, k *call) (err error) {
-	c.store.stats.roundTrips.Add(1)
+	span := c.spanOf(ctx, k.statement)
+	defer func() { finish(span, err) }()
+	c.store.counts.roundTrips.Add(1)
 	text := c.store.sql[k.id]
 	var prepared *sql.Stmt
 	if c.store.cfg.Dialect.Prepare {
@@ -328,8 +337,10 @@ func (r *readers) once(ctx context.Context, fn func(ctx context.Context, c *sess
 	select {
 	case c = <-r.free:
 	default:
+		since := time.Now()
 		select {
 		case c = <-r.free:
+			r.store.readUse.wait(since)
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-r.store.stopped:
@@ -337,17 +348,21 @@ func (r *readers) once(ctx context.Context, fn func(ctx context.Context, c *sess
 		}
 	}
 	clean := false
+	r.store.readUse.busy.Add(1)
 	defer func() { // also when a row's visitor panics
 		if c != nil && (!clean || err != nil && (ctx.Err() != nil || r.store.broken(err))) { // an interrupted one may not be fit
 			c.close(true)
 			c = nil
+			r.store.readUse.open.Add(-1)
 		}
+		r.store.readUse.busy.Add(-1)
 		r.free <- c
 	}()
 	if c == nil {
 		if c, err = r.store.open(ctx, r.store.cfg.Read); err != nil {
 			return err
 		}
+		r.store.readUse.open.Add(1)
 	}
 	err = fn(ctx, c)
 	clean = true

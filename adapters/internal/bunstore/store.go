@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/uptrace/bun"
 
@@ -71,24 +72,31 @@ type Config struct {
 	// Group is how many units of work may share a commit; default 256. Where writers lock rows against each other, and
 	// there is no Pipeline, it must be 1: units that are each careful about the order of their locks are not so together.
 	Group int
+	// Tracer, if set, gets a span of every statement that is part of a trace.
+	Tracer ports.Tracer
 	// Commit, if set, stands around every COMMIT. Tests put faults there.
 	Commit func(commit func() error) error
 }
 
 // Store is a ports.Store over SQL.
 type Store struct {
-	cfg     Config
-	sql     []string // of each statement, in this dialect
-	reads   ports.Reads
-	readers *readers
-	agents  agentCache
-	stats   struct{ commits, roundTrips atomic.Int64 }
+	cfg Config
+	sql []string // of each statement, in this dialect
+	// What is said of each statement in traces, and of the database; empty without a tracer.
+	summaries []summary
+	system    string
+	reads     ports.Reads
+	readers   *readers
+	agents    agentCache
+	counts    struct{ commits, roundTrips atomic.Int64 }
 
 	queue   chan *request
 	writers sync.WaitGroup
 	closing chan struct{} // nothing more is taken
 	stopped chan struct{} // all writers have ended
 	once    sync.Once
+
+	readUse, writeUse gauge
 }
 
 // New makes a store and starts its writers. The schema must be there.
@@ -103,8 +111,19 @@ func New(cfg Config) *Store {
 	for _, q := range statements {
 		s.sql[q.id] = cfg.Dialect.compile(q.text)
 	}
+	if cfg.Tracer != nil {
+		s.system = map[string]string{"postgres": "postgresql"}[cfg.Dialect.Name]
+		if s.system == "" {
+			s.system = cfg.Dialect.Name
+		}
+		for _, text := range s.sql {
+			s.summaries = append(s.summaries, summarize(text))
+		}
+		s.cfg.Read, s.cfg.Write = cfg.Read.WithQueryHook(hook{s}), cfg.Write.WithQueryHook(hook{s})
+	}
 	s.readers = newReaders(s, cfg.Readers)
 	s.reads = newViews(s.readers).reads()
+	s.reads.Stats = &stats{s.readers, &totals{now: time.Now}}
 	for range cfg.Writers {
 		w := &writer{store: s}
 		s.writers.Go(w.run)
@@ -137,7 +156,7 @@ type Stats struct {
 
 // Stats returns the counts up to now.
 func (s *Store) Stats() Stats {
-	return Stats{Commits: s.stats.commits.Load(), RoundTrips: s.stats.roundTrips.Load()}
+	return Stats{Commits: s.counts.commits.Load(), RoundTrips: s.counts.roundTrips.Load()}
 }
 
 // Ping implements ports.Store: it reads from the schema. One statement.
