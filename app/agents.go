@@ -152,7 +152,7 @@ func (s *Agents) Change(ctx context.Context, c identity.Caller, id string, in re
 		if moved {
 			after = after.Seen(card, u.now)
 		}
-		return u.Agents.Save(ctx, after)
+		return u.saveAgent(ctx, a, after)
 	})
 	return after, err
 }
@@ -168,9 +168,20 @@ func (s *Agents) Heartbeat(ctx context.Context, c identity.Caller, id string, st
 		if after, err = a.Heartbeat(status, metadata, u.now); err != nil {
 			return err
 		}
-		return u.Agents.Save(ctx, after)
+		return u.saveAgent(ctx, a, after)
 	})
 	return after, err
+}
+
+// saveAgent saves what became of a locked agent. One that is back from offline gets the tasks that wait for it.
+func (u *unit) saveAgent(ctx context.Context, before, after registry.Agent) error {
+	if err := u.Agents.Save(ctx, after); err != nil {
+		return fmt.Errorf("save agent: %w", err)
+	}
+	if before.StatusAt(u.now) == registry.Offline && after.StatusAt(u.now) != registry.Offline {
+		return u.enqueue(ctx, jobAssign, after.ID, u.now, ports.PriorityInteractive)
+	}
+	return nil
 }
 
 // drainBatch is how many open tasks of a deleted agent one commit cancels.

@@ -158,9 +158,10 @@ type unit struct {
 
 func (u *unit) id() string { return u.ids.next() }
 
-// enqueue adds a job, which is dispatched once the unit is committed. It goes on with the trace of who enqueues it.
+// enqueue adds a job, which is dispatched once the unit is committed. There is one of a kind about a subject: if it is
+// there already, it runs no later than at runAt. A new one goes on with the trace of who enqueues it.
 func (u *unit) enqueue(ctx context.Context, kind, subject string, runAt time.Time, p ports.Priority) error {
-	j := ports.Job{ID: u.id(), Kind: kind, Subject: subject, RunAt: runAt, Priority: p}
+	j := ports.Job{ID: kind + ":" + subject, Kind: kind, Subject: subject, RunAt: runAt, Priority: p}
 	if kind != jobProbe { // which never ends, so its trace would not either
 		j.Trace = u.tracer.Traceparent(ctx)
 	}

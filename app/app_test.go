@@ -628,6 +628,145 @@ func TestConfigNamesEverythingThatIsMissing(t *testing.T) {
 	}
 }
 
+// An agent may ask back, more than once; each reply goes to it in the same context, once and in order.
+func TestAReplyGoesOnWhereTheAgentAsked(t *testing.T) {
+	everyStore(t, func(t *testing.T, r *rig) {
+		r.work()
+		asker, owner := r.user(), r.user()
+		var heard []string
+		var mu sync.Mutex
+		a := r.agent(owner, credits.Whole(10), func(_ context.Context, c ports.Call) (ports.Answer, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			heard = append(heard, c.Message.ID+" "+string(c.Message.Parts[0].Data)+" "+c.RemoteTaskID+" "+c.ContextID)
+			if len(heard) < 3 {
+				ask := task.Message{ID: fmt.Sprint("q", len(heard)), Role: task.RoleAgent, Parts: []task.Part{task.TextPart("which one?")}}
+				return ports.Answer{State: ports.AnswerInputRequired, Messages: []task.Message{ask}, RemoteTaskID: "remote", ContextID: "context"}, nil
+			}
+			return ports.Answer{State: ports.AnswerDone, Artifacts: []task.Artifact{{ID: "a", Parts: []task.Part{task.TextPart("done")}}}}, nil
+		})
+		v := r.create(asker, a)
+		waits := func() app.TaskView {
+			t.Helper()
+			var now app.TaskView
+			require.Eventually(t, func() bool {
+				var err error
+				now, err = r.Tasks.Get(t.Context(), asker, v.ID)
+				return err == nil && now.AwaitsInput
+			}, 5*time.Second, time.Millisecond)
+			return now
+		}
+		reply := func(text string) app.TaskView {
+			t.Helper()
+			out, err := r.Tasks.Reply(t.Context(), asker, v.ID, app.ReplyTask{Role: task.RoleUser, Parts: []task.Part{task.TextPart(text)}})
+			require.NoError(t, err)
+			return out
+		}
+		now := waits()
+		require.Equal(t, task.Running, now.Status)
+		require.Len(t, now.Messages, 2)
+		require.False(t, reply("the first").AwaitsInput)
+		waits()
+		_, err := r.Tasks.Reply(t.Context(), owner, v.ID, app.ReplyTask{Role: task.RoleUser, Parts: []task.Part{task.TextPart("x")}})
+		r.refused(err, fault.CodeForbidden)
+		reply("the second")
+		done := r.ended(asker, v.ID)
+		require.Equal(t, task.Completed, done.Status)
+		require.Equal(t, 3, done.Attempts)
+		require.False(t, done.AwaitsInput)
+		require.JSONEq(t, `{"text":"done"}`, string(done.Output))
+		require.Equal(t, credits.Whole(990), r.balance(asker).Available)
+		mu.Lock()
+		defer mu.Unlock()
+		require.Len(t, heard, 3)
+		require.Equal(t, v.ID+` "Do it"  `, heard[0])
+		require.Contains(t, heard[1], `"the first" remote context`)
+		require.Contains(t, heard[2], `"the second" remote context`)
+		var states []string
+		for e, err := range r.Tasks.Watch(t.Context(), asker, v.ID, 0) {
+			require.NoError(t, err)
+			if e.Kind == task.EventStatus {
+				states = append(states, fmt.Sprint(e.Status, " ", e.AwaitsInput))
+			}
+		}
+		require.Equal(t, []string{"assigned false", "running false", "running true", "running false", "running true", "running false"}, states)
+		require.Eventually(t, func() bool { n, err := r.store.Read().Jobs.Count(t.Context()); return err == nil && n == 1 }, 5*time.Second, time.Millisecond,
+			"only the agent's probe is left")
+	})
+}
+
+// What the requester says while the agent is being called goes to it next, and what it says too late is kept.
+func TestAReplyDuringACallIsNotLost(t *testing.T) {
+	everyStore(t, func(t *testing.T, r *rig) {
+		r.work()
+		asker, owner := r.user(), r.user()
+		in, out := make(chan string, 4), make(chan ports.AnswerState)
+		a := r.agent(owner, 0, func(ctx context.Context, c ports.Call) (ports.Answer, error) {
+			in <- string(c.Message.Parts[0].Data)
+			select {
+			case state := <-out:
+				return ports.Answer{State: state, ContextID: "context"}, nil
+			case <-ctx.Done():
+				return ports.Answer{}, ctx.Err()
+			}
+		})
+		v := r.create(asker, a)
+		require.Equal(t, `"Do it"`, <-in)
+		for _, text := range []string{"one", "two"} {
+			_, err := r.Tasks.Reply(t.Context(), asker, v.ID, app.ReplyTask{Role: task.RoleUser, Parts: []task.Part{task.TextPart(text)}})
+			require.NoError(t, err)
+		}
+		out <- ports.AnswerInputRequired
+		require.Equal(t, `"one"`, <-in)
+		out <- ports.AnswerInputRequired
+		require.Equal(t, `"two"`, <-in)
+		_, err := r.Tasks.Reply(t.Context(), asker, v.ID, app.ReplyTask{Role: task.RoleUser, Parts: []task.Part{task.TextPart("three")}})
+		require.NoError(t, err)
+		out <- ports.AnswerDone
+		done := r.ended(asker, v.ID)
+		require.Equal(t, task.Completed, done.Status)
+		require.Len(t, done.Messages, 4)
+		require.Empty(t, in)
+	})
+}
+
+// Tasks wait for an agent that is offline, and go to it when it is back; those that come at that moment too.
+func TestTasksWaitForAnAgentThatIsOffline(t *testing.T) {
+	everyStore(t, func(t *testing.T, r *rig) {
+		r.work()
+		asker, owner := r.user(), r.user()
+		a := r.agent(owner, credits.Whole(1), nil)
+		queue := func() (app.TaskView, error) {
+			return r.Tasks.Create(t.Context(), asker, app.CreateTask{AgentID: a.ID, Title: "x", QueueIfOffline: true})
+		}
+		var mu sync.Mutex
+		var ids []string
+		var wg sync.WaitGroup
+		first, err := queue()
+		require.NoError(t, err)
+		require.Equal(t, task.Pending, first.Status)
+		r.agents.Handle(a.Endpoint, echo)
+		for range 20 {
+			wg.Go(func() {
+				v, err := queue()
+				if err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				ids = append(ids, v.ID)
+			})
+		}
+		_, err = r.Agents.Heartbeat(t.Context(), owner, a.ID, "", nil)
+		require.NoError(t, err)
+		wg.Wait()
+		for _, id := range append(ids, first.ID) {
+			require.Equal(t, task.Completed, r.ended(asker, id).Status)
+		}
+		require.Equal(t, credits.Whole(979), r.balance(asker).Available)
+	})
+}
+
 // An agent that takes its time is called no more often at once than it may be, and others are served meanwhile.
 func TestASlowAgentLeavesRoomForOthers(t *testing.T) {
 	everyStore(t, func(t *testing.T, r *rig) {

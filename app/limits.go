@@ -13,7 +13,8 @@ import (
 
 // The limits that a caller sees in the RateLimit headers.
 var (
-	LimitTasks = ports.RateRule{Name: "tasks", Limit: 30, Per: time.Minute}
+	LimitTasks          = ports.RateRule{Name: "tasks", Limit: 30, Per: time.Minute}
+	LimitDashboardTasks = ports.RateRule{Name: "dashboard-tasks", Limit: 20, Per: time.Minute}
 )
 
 // The limits at the doors that anyone may knock at.

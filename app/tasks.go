@@ -45,6 +45,8 @@ type CreateTask struct {
 	SkillID     string          // its input schema then checks Input
 	MaxBudget   *credits.Amount
 	MinTrust    *float64
+	// QueueIfOffline lets the task wait, within its time, for an agent that is offline; without it that is AGENT_OFFLINE.
+	QueueIfOffline bool
 }
 
 // Create takes a task on: the price is held, and the task is forwarded to the agent soon after. Any known caller may
@@ -78,6 +80,9 @@ func (s *Tasks) Create(ctx context.Context, c identity.Caller, in CreateTask) (T
 	var out TaskView
 	err := s.update(ctx, func(ctx context.Context, u *unit) error {
 		a, err := liveAgent(ctx, u.Agents.Get, in.AgentID)
+		if err == nil && in.QueueIfOffline && a.StatusAt(u.now) == registry.Offline {
+			a, err = liveAgent(ctx, u.Agents.Lock, in.AgentID) // against its coming back at this moment
+		}
 		if err == nil {
 			err = s.checkAgent(a, in, u.now)
 		}
@@ -89,6 +94,7 @@ func (s *Tasks) Create(ctx context.Context, c identity.Caller, in CreateTask) (T
 		}
 		d := draft
 		d.ID, d.At, d.Price, d.AgentOwnerID = u.id(), u.now, a.Price, a.OwnerUserID
+		d.Wait = a.StatusAt(u.now) == registry.Offline
 		t, events, err := task.New(d)
 		if err != nil {
 			return err
@@ -107,13 +113,16 @@ func (s *Tasks) Create(ctx context.Context, c identity.Caller, in CreateTask) (T
 		}
 		u.streams = append(u.streams, t.ID)
 		out = view(t, events)
+		if t.Status == task.Pending { // until the agent is back
+			return nil
+		}
 		return u.enqueue(ctx, jobForward, t.ID, u.now, ports.PriorityInteractive)
 	})
 	return out, err
 }
 
 func (s *Tasks) checkAgent(a registry.Agent, in CreateTask, now time.Time) error {
-	if a.StatusAt(now) == registry.Offline {
+	if a.StatusAt(now) == registry.Offline && !in.QueueIfOffline {
 		return a.OfflineFault()
 	}
 	if m := in.MinTrust; m != nil && a.TrustScore < *m {

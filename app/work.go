@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,12 +16,13 @@ import (
 	"github.com/nexus-protocol/nexus/ports"
 )
 
-// The kinds of job.
+// The kinds of job. A job's id is its kind and its subject.
 const (
 	jobForward    = "task.forward"     // subject: a task; call its agent, or ask again how it is getting on
 	jobTellCancel = "task.tell_cancel" // subject: a task; tell its agent that it was cancelled
 	jobProbe      = "agent.probe"      // subject: an agent; find out if it is there
 	jobDrain      = "agent.drain"      // subject: a deleted agent; cancel the tasks it still has
+	jobAssign     = "agent.assign"     // subject: an agent that is back; give it the tasks that wait for it
 )
 
 // Times of the worker.
@@ -152,8 +155,8 @@ func (w *Worker) change(ctx context.Context, id string, command func(*unit, task
 	})
 }
 
-// taskAndAgent locks a task and reads its agent, a deleted one too. Locks are taken in one order everywhere: job, task,
-// agent and its evidence, money by user.
+// taskAndAgent locks a task and reads its agent, a deleted one too. Locks are taken in one order everywhere: task, the
+// claim of a job, agent and its evidence, money by user, and last the end of a job.
 func (u *unit) taskAndAgent(ctx context.Context, taskID string) (task.Task, registry.Agent, error) {
 	t, err := u.Tasks.Lock(ctx, taskID)
 	if err != nil {
@@ -206,6 +209,13 @@ func (w *Worker) claim(ctx, open context.Context, jobID string) (rest func() err
 	}
 	err = w.commit(ctx, func(unitCtx context.Context, u *unit) (err error) {
 		call = nil
+		var t task.Task
+		var agent registry.Agent
+		if taskID, ok := strings.CutPrefix(jobID, jobForward+":"); ok {
+			if t, agent, err = u.taskAndAgent(unitCtx, taskID); err != nil {
+				return err
+			}
+		}
 		job, err = u.Jobs.Claim(unitCtx, jobID, ports.Lease{Owner: w.Name, Until: u.now.Add(leaseFor)}, u.now)
 		if err != nil {
 			return err
@@ -218,10 +228,6 @@ func (w *Worker) claim(ctx, open context.Context, jobID string) (rest func() err
 			return nil
 		}
 		unitCtx = w.Tracer.Resume(unitCtx, w.Tracer.Traceparent(traced))
-		t, agent, err := u.taskAndAgent(unitCtx, job.Subject)
-		if err != nil {
-			return err
-		}
 		over, err := w.over(unitCtx, u, job, t, agent)
 		if over || err != nil {
 			return err
@@ -234,7 +240,7 @@ func (w *Worker) claim(ctx, open context.Context, jobID string) (rest func() err
 		// Before the commit: a cancel that comes after it has something to stop.
 		known = t.ID
 		w.calls.start(known, cancel)
-		call = &forwarding{task: t, agent: agent, ask: t.RemoteTaskID != ""}
+		call = &forwarding{task: t, agent: agent}
 		if !turn.come() {
 			return nil
 		}
@@ -265,7 +271,7 @@ func (w *Worker) claim(ctx, open context.Context, jobID string) (rest func() err
 func (w *Worker) begun(ctx context.Context, job ports.Job) (context.Context, ports.Span) {
 	ctx, span := w.Tracer.Start(w.Tracer.Resume(ctx, job.Trace), ports.SpanJob, job.Kind)
 	about := "nexus.task.id"
-	if job.Kind == jobProbe || job.Kind == jobDrain {
+	if strings.HasPrefix(job.Kind, "agent.") {
 		about = "nexus.agent.id"
 	}
 	span.Text(about, job.Subject)
@@ -283,6 +289,8 @@ func (w *Worker) do(ctx, callCtx context.Context, job ports.Job, call *forwardin
 		return w.tellCancel(ctx, job)
 	case jobProbe:
 		return w.probe(ctx, job)
+	case jobAssign:
+		return w.assign(ctx, job)
 	case jobDrain:
 		return w.update(ctx, func(ctx context.Context, u *unit) error {
 			a, err := u.Agents.Lock(ctx, job.Subject)
@@ -344,7 +352,7 @@ func (w *Worker) awaitTurn(ctx, open, callCtx context.Context, job ports.Job, tu
 		if !turn.come() {
 			return u.retry(ctx, job, u.now.Add(retryBase))
 		}
-		next = &forwarding{task: t, agent: agent, ask: t.RemoteTaskID != ""}
+		next = &forwarding{task: t, agent: agent}
 		return w.begin(ctx, u, next)
 	})
 	return next, err
@@ -373,15 +381,16 @@ func backoff(about string, n int) time.Duration {
 
 // forwarding is one call of a task's agent.
 type forwarding struct {
-	task  task.Task
-	agent registry.Agent
-	ask   bool // the agent is at work already: only ask how it is getting on
-	begun bool
+	task    task.Task
+	agent   registry.Agent
+	message task.Message // to be given to the agent
+	seq     int64        // its place in the log; 0: there is none, only ask how the agent is getting on
+	begun   bool
 }
 
 func (f forwarding) call() ports.Call {
 	return ports.Call{
-		Endpoint: f.agent.Endpoint, TaskID: f.task.ID, SkillID: f.task.SkillID, Message: f.task.Request(),
+		Endpoint: f.agent.Endpoint, TaskID: f.task.ID, SkillID: f.task.SkillID, Message: f.message,
 		RemoteTaskID: f.task.RemoteTaskID, ContextID: f.task.ContextID,
 	}
 }
@@ -395,8 +404,9 @@ func (w *Worker) over(ctx context.Context, u *unit, job ports.Job, t task.Task, 
 		end = task.Cancel{At: u.now}
 	case !u.now.Before(t.TimeoutAt):
 		end = task.TimeOut{At: u.now}
-	case t.Attempts > maxDeliveries && t.RemoteTaskID == "":
+	case t.Tried > maxDeliveries:
 		end = task.Fail{At: u.now, Error: task.Error{Code: task.ErrProtocol, Message: "the engine could not take in the agent's answer"}}
+	case !t.Unheard() && (t.AwaitsInput || t.RemoteTaskID == ""): // a reply brings a new job
 	default:
 		return false, nil
 	}
@@ -408,13 +418,38 @@ func (w *Worker) over(ctx context.Context, u *unit, job ports.Job, t task.Task, 
 	return true, u.Jobs.Finish(ctx, job)
 }
 
-// begin notes that the agent is being called.
+// begin works out what the agent is to be given, and notes that it is being called.
 func (w *Worker) begin(ctx context.Context, u *unit, f *forwarding) (err error) {
 	f.begun = true
-	if !f.ask {
+	if !f.task.Unheard() {
+		return nil
+	}
+	if f.message, f.seq, err = u.unheard(ctx, f.task); err == nil {
 		f.task, _, err = w.apply(ctx, u, f.task, f.agent, task.Start{At: u.now})
 	}
 	return err
+}
+
+// unheard is the first message of the requester's that the agent was not given yet, and its place in the log.
+func (u *unit) unheard(ctx context.Context, t task.Task) (task.Message, int64, error) {
+	if seq, ok := t.First(); ok { // which is known without a look at the log
+		return t.Request(), seq, nil
+	}
+	for after := t.Told; ; {
+		events, err := u.Tasks.Events(ctx, t.ID, after, watchBatch)
+		if err != nil {
+			return task.Message{}, 0, fmt.Errorf("read events: %w", err)
+		}
+		for _, e := range events {
+			if e.Message != nil && e.Message.Role == task.RoleUser {
+				return *e.Message, e.Seq, nil
+			}
+			after = e.Seq
+		}
+		if len(events) == 0 {
+			return task.Message{}, 0, fmt.Errorf("task %s: its log lacks message %d", t.ID, t.Asked)
+		}
+	}
 }
 
 // forward calls the agent and lets its answer happen to the task. Two commits with the one that claimed the job.
@@ -424,7 +459,7 @@ func (w *Worker) forward(ctx, callCtx context.Context, job ports.Job, f forwardi
 
 	var answer ports.Answer
 	var err error
-	if f.ask {
+	if f.seq == 0 {
 		answer, err = w.Config.Agents.Follow(callCtx, f.call())
 	} else {
 		answer, err = w.Config.Agents.Send(callCtx, f.call())
@@ -452,26 +487,32 @@ func (w *Worker) forward(ctx, callCtx context.Context, job ports.Job, f forwardi
 		if t.Status.Ended() { // cancelled, or timed out, or ended by another: a late answer changes nothing
 			return u.Jobs.Finish(ctx, job)
 		}
-		cmd, again := next(t, answer, failed, callCtx.Err() != nil, job.Attempt, u.now)
+		cmd, again := next(t, f.seq, answer, failed, callCtx.Err() != nil, job.Attempt, u.now)
 		if cmd != nil {
 			if t, _, err = w.apply(ctx, u, t, f.agent, cmd); err != nil {
 				return err
 			}
 		}
-		if again > 0 && !t.Status.Ended() {
+		switch {
+		case t.Status.Ended():
+			return u.Jobs.Finish(ctx, job)
+		case again > 0:
 			return u.retry(ctx, job, u.now.Add(again))
+		case t.Unheard(): // the requester said more meanwhile
+			return u.retry(ctx, job, u.now)
+		default:
+			return u.Jobs.Finish(ctx, job)
 		}
-		return u.Jobs.Finish(ctx, job)
 	})
 }
 
-// next says what an agent's answer, or the lack of one, means for a task: what is to happen to it, and after how long
-// the agent is to be called again, 0 for never.
-func next(t task.Task, a ports.Answer, failed *ports.CallError, timeUp bool, attempt int, now time.Time) (cmd task.Command, again time.Duration) {
+// next says what an agent's answer to the message at told, or the lack of one, means for a task: what is to happen to it,
+// and after how long the agent is to be called again, 0 for not before there is something to say.
+func next(t task.Task, told int64, a ports.Answer, failed *ports.CallError, timeUp bool, attempt int, now time.Time) (cmd task.Command, again time.Duration) {
 	left := t.TimeoutAt.Sub(now)
 	switch {
-	case failed != nil && failed.Retryable && t.Attempts < task.MaxAttempts && left > 0:
-		return nil, min(max(backoff(t.ID, t.Attempts), failed.RetryAfter), left)
+	case failed != nil && failed.Retryable && t.Tried < task.MaxAttempts && left > 0:
+		return nil, min(max(backoff(t.ID, t.Tried), failed.RetryAfter), left)
 	case failed != nil:
 		return task.Fail{At: now, Error: task.Error{Code: failed.Code, Message: failed.Message}}, 0
 	case timeUp && left <= 0:
@@ -486,12 +527,20 @@ func next(t task.Task, a ports.Answer, failed *ports.CallError, timeUp bool, att
 			reason = "the agent reports that it failed"
 		}
 		return task.Fail{At: now, Error: task.Error{Code: task.ErrAgentFailed, Message: reason}, Messages: a.Messages}, 0
+	case a.State == ports.AnswerInputRequired:
+		return task.Progress{
+			At: now, Messages: a.Messages, Artifacts: a.Artifacts, RemoteTaskID: a.RemoteTaskID, ContextID: a.ContextID, Told: told, AwaitsInput: true,
+		}, 0
 	default: // at work
 		wait := min(followFirst<<min(attempt, 5), followMax)
 		if a.RemoteTaskID == "" {
-			return task.Fail{At: now, Error: task.Error{Code: task.ErrProtocol, Message: "the agent says that it works on the task, but gives no id to ask for"}}, 0
+			return task.Fail{At: now, Error: task.Error{Code: task.ErrProtocol, Message: "the agent says that it works on the task, but gives no id to ask for"}, Messages: a.Messages}, 0
 		}
-		return task.Progress{At: now, RemoteTaskID: a.RemoteTaskID, ContextID: a.ContextID}, min(wait, max(left, time.Millisecond))
+		p := task.Progress{At: now, RemoteTaskID: a.RemoteTaskID, ContextID: a.ContextID, Told: told}
+		if t.Asked > max(t.Told, told) {
+			wait = time.Microsecond
+		}
+		return p, min(wait, max(left, time.Millisecond))
 	}
 }
 
@@ -530,6 +579,52 @@ func (w *Worker) tellCancel(ctx context.Context, job ports.Job) error {
 	})
 }
 
+// assign gives an agent that is back the tasks that wait for it, some in a commit.
+func (w *Worker) assign(ctx context.Context, job ports.Job) error {
+	for {
+		ids, err := w.Store.Read().Tasks.PendingByAgent(ctx, job.Subject, sweepBatch)
+		if err != nil {
+			return fmt.Errorf("find pending tasks: %w", err)
+		}
+		slices.Sort(ids) // all lock them in one order
+		err = w.update(ctx, func(ctx context.Context, u *unit) error {
+			for _, id := range ids {
+				t, agent, err := u.taskAndAgent(ctx, id)
+				if err != nil {
+					return err
+				}
+				if t.Status != task.Pending {
+					continue
+				}
+				if _, _, err := w.apply(ctx, u, t, agent, task.Assign{At: u.now}); err != nil {
+					return err
+				}
+				if err := u.enqueue(ctx, jobForward, id, u.now, ports.PriorityInteractive); err != nil {
+					return err
+				}
+			}
+			if len(ids) > 0 {
+				return nil
+			}
+			// The agent's lock keeps tasks from becoming pending unseen.
+			if _, err := u.Agents.Lock(ctx, job.Subject); err != nil {
+				return fmt.Errorf("lock agent: %w", err)
+			}
+			left, err := u.Tasks.PendingByAgent(ctx, job.Subject, 1)
+			if err != nil {
+				return fmt.Errorf("find pending tasks: %w", err)
+			}
+			if len(left) > 0 {
+				return u.retry(ctx, job, u.now)
+			}
+			return u.Jobs.Finish(ctx, job)
+		})
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+	}
+}
+
 // probe asks an agent for its card, and comes back after a while for as long as the agent sends no heartbeats.
 func (w *Worker) probe(ctx context.Context, job ports.Job) error {
 	a, err := w.Store.Read().Agents.Get(ctx, job.Subject)
@@ -551,8 +646,8 @@ func (w *Worker) probe(ctx context.Context, job ports.Job) error {
 		if now.Endpoint == a.Endpoint { // else the card is of a place it has moved away from
 			seen := now.Seen(card, u.now)
 			if seen.Status != now.Status || string(seen.Card) != string(now.Card) {
-				if err := u.Agents.Save(ctx, seen); err != nil {
-					return fmt.Errorf("save agent: %w", err)
+				if err := u.saveAgent(ctx, now, seen); err != nil {
+					return err
 				}
 			}
 		}

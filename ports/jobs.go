@@ -55,7 +55,7 @@ type JobReader interface {
 // JobStore changes jobs.
 type JobStore interface {
 	JobReader
-	// Enqueue adds a job.
+	// Enqueue adds a job. If there is one with its id already, that stays as it is, and is to run no later than the new one.
 	Enqueue(ctx context.Context, j Job) error
 	// Claim takes a due job under a lease and counts the attempt. One that is gone, not due, or leased is ErrLeaseLost.
 	Claim(ctx context.Context, id string, lease Lease, now time.Time) (Job, error)

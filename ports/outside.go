@@ -39,6 +39,8 @@ const (
 	AnswerDone    AnswerState = "done"
 	AnswerWorking AnswerState = "working" // ask again
 	AnswerFailed  AnswerState = "failed"  // the agent says so; Reason has its words
+	// AnswerInputRequired: the agent has asked something, and goes on when it is sent a further message in the same context.
+	AnswerInputRequired AnswerState = "input-required"
 )
 
 // Answer is what an agent said.

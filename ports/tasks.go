@@ -29,6 +29,8 @@ type TaskReader interface {
 	Overdue(ctx context.Context, now time.Time, limit int) ([]string, error)
 	// OpenByAgent returns ids of the agent's open tasks.
 	OpenByAgent(ctx context.Context, agentID string, limit int) ([]string, error)
+	// PendingByAgent returns ids of the agent's tasks that wait for it.
+	PendingByAgent(ctx context.Context, agentID string, limit int) ([]string, error)
 }
 
 // TaskStore changes tasks.

@@ -21,6 +21,7 @@ type taskJSON struct {
 	Title            string         `json:"title"`
 	Description      string         `json:"description"`
 	Status           task.Status    `json:"status" enum:"pending,assigned,running,completed,failed,cancelled"`
+	InputRequired    bool           `json:"inputRequired" doc:"The agent has asked something, and goes on once its requester has replied."`
 	RequesterUserID  string         `json:"requesterUserId" format:"uuid"`
 	RequesterAgentID *string        `json:"requesterAgentId" format:"uuid" doc:"null when a person asked."`
 	AssignedAgentID  string         `json:"assignedAgentId" format:"uuid"`
@@ -94,7 +95,7 @@ func artifact(a task.Artifact) artifactJSON {
 // taskSummary is a task without what was said and made in it.
 func taskSummary(t task.Task) taskJSON {
 	out := taskJSON{
-		ID: t.ID, Title: t.Title, Description: t.Description, Status: t.Status, RequesterUserID: t.RequesterUserID,
+		ID: t.ID, Title: t.Title, Description: t.Description, Status: t.Status, InputRequired: t.AwaitsInput, RequesterUserID: t.RequesterUserID,
 		RequesterAgentID: textOrNull(t.RequesterAgentID), AssignedAgentID: t.AgentID, SkillID: textOrNull(t.SkillID),
 		Input: object(t.Input), Output: anything(t.Output), MaxBudgetCredits: amountOf(t.MaxBudget), CostCredits: amount(t.Cost()),
 		Attempts: t.Attempts, TimeoutSeconds: int(t.Timeout / time.Second), TimeoutAt: t.TimeoutAt.UTC(), CreatedAt: t.CreatedAt.UTC(),
@@ -124,6 +125,7 @@ type createTaskBody struct {
 	SkillID          string   `json:"skillId,omitempty" nullable:"true" doc:"A skill of the agent; input is then held against its inputSchema."`
 	MaxBudgetCredits *amount  `json:"maxBudgetCredits,omitempty" nullable:"true" minimum:"0" doc:"The most it may cost; a price above it is refused with INSUFFICIENT_CREDITS."`
 	MinTrustScore    *float64 `json:"minTrustScore,omitempty" nullable:"true" minimum:"0" maximum:"100" doc:"An agent below it is refused."`
+	QueueIfOffline   bool     `json:"queueIfOffline,omitempty" nullable:"true" doc:"An agent that is offline gets the task when it is back, if that is within its time; until then it is pending. Without it the task is refused with AGENT_OFFLINE."`
 }
 
 func (b createTaskBody) command() (app.CreateTask, error) {
@@ -132,12 +134,69 @@ func (b createTaskBody) command() (app.CreateTask, error) {
 	}
 	in := app.CreateTask{
 		AgentID: strings.ToLower(b.AssignedAgentID), Title: b.Title, Description: b.Description, Input: json.RawMessage(b.Input),
-		SkillID: b.SkillID, MaxBudget: creditsOf(b.MaxBudgetCredits), MinTrust: b.MinTrustScore,
+		SkillID: b.SkillID, MaxBudget: creditsOf(b.MaxBudgetCredits), MinTrust: b.MinTrustScore, QueueIfOffline: b.QueueIfOffline,
 	}
 	if b.TimeoutSeconds != nil {
 		in.Timeout = time.Duration(*b.TimeoutSeconds) * time.Second
 	}
 	return in, nil
+}
+
+type replyTaskInput struct {
+	TaskID string `path:"taskId" format:"uuid"`
+	Body   replyTaskBody
+}
+
+type replyTaskBody struct {
+	Message struct {
+		Role  task.Role  `json:"role" enum:"user,agent" doc:"user for the requester's side, agent for the agent's."`
+		Parts []saidPart `json:"parts" nullable:"false" maxItems:"100"`
+	} `json:"message"`
+	Artifacts []madeArtifact `json:"artifacts,omitempty" nullable:"true" maxItems:"100" doc:"Of the agent's side only."`
+	Status    task.Status    `json:"status,omitempty" nullable:"true" enum:"running,completed,failed" doc:"Of the agent's side only: what the task becomes by it; running without it."`
+}
+
+type saidPart struct {
+	Type     task.PartType `json:"type" enum:"text,data,file"`
+	Data     anything      `json:"data" doc:"Of text a string, of data any JSON value, of file an object of name, mimeType, and bytes (base64) or uri."`
+	Metadata object        `json:"metadata,omitempty" nullable:"true"`
+}
+
+type madeArtifact struct {
+	ID          string     `json:"id,omitempty" nullable:"true" maxLength:"200" doc:"Without it one is made up."`
+	Name        string     `json:"name,omitempty" nullable:"true" maxLength:"200"`
+	Description string     `json:"description,omitempty" nullable:"true" maxLength:"10000"`
+	Parts       []saidPart `json:"parts" nullable:"false" minItems:"1" maxItems:"100"`
+}
+
+func said(p saidPart) task.Part {
+	return task.Part{Type: p.Type, Data: json.RawMessage(p.Data), Metadata: json.RawMessage(p.Metadata)}
+}
+
+func made(a madeArtifact) task.Artifact {
+	return task.Artifact{ID: a.ID, Name: a.Name, Description: a.Description, Parts: convert(a.Parts, said)}
+}
+
+func (b replyTaskBody) command() app.ReplyTask {
+	return app.ReplyTask{Role: b.Message.Role, Parts: convert(b.Message.Parts, said), Artifacts: convert(b.Artifacts, made), Status: b.Status}
+}
+
+type dashboardTaskInput struct{ Body dashboardTaskBody }
+
+type dashboardTaskBody struct {
+	AgentID string `json:"agentId" format:"uuid"`
+	Message string `json:"message" minLength:"1" maxLength:"10000" doc:"What the agent is told."`
+}
+
+func (b dashboardTaskBody) command() (app.CreateTask, error) {
+	if !isUUID(b.AgentID) {
+		return app.CreateTask{}, noSuch(fault.CodeAgentNotFound, b.AgentID)
+	}
+	return app.CreateTask{AgentID: strings.ToLower(b.AgentID), Title: task.TitleOf(b.Message), Description: b.Message}, nil
+}
+
+type dashboardTaskJSON struct {
+	TaskID string `json:"taskId" format:"uuid"`
 }
 
 type taskInput struct {
@@ -200,5 +259,28 @@ func (s *server) mountTasks() {
 	}, func(ctx context.Context, in *taskInput) (one[taskJSON], error) {
 		t, err := tasks.Cancel(ctx, callerOf(ctx), in.TaskID)
 		return answer(taskWhole(t), err)
+	})
+	register(s, route{
+		method: "POST", path: "/api/v1/tasks/{taskId}/reply", access: caller, scope: string(identity.ScopeTasksWrite),
+		id: "reply-to-task", tag: tagTasks, summary: "Say something in a task", status: http.StatusOK,
+		text: "With role user, for its requester: the agent is given the message soon, in the same context. With role agent, for the agent's owner: " +
+			"what the agent says and makes, when it calls in by itself; with a status it also ends the task that way.",
+		errors: []fault.Code{fault.CodeTaskNotFound, fault.CodeTaskNotActive},
+	}, func(ctx context.Context, in *replyTaskInput) (one[taskJSON], error) {
+		t, err := tasks.Reply(ctx, callerOf(ctx), in.TaskID, in.Body.command())
+		return answer(taskWhole(t), err)
+	})
+	register(s, route{
+		method: "POST", path: "/api/dashboard/tasks", access: session, limit: &app.LimitDashboardTasks,
+		id: "create-dashboard-task", tag: tagTasks, summary: "Tell an agent to do something", status: http.StatusAccepted,
+		text:   "For people: a task that is one message. It takes a session alone.",
+		errors: []fault.Code{fault.CodeAgentNotFound, fault.CodeInsufficientCredits, fault.CodeAgentOffline},
+	}, func(ctx context.Context, in *dashboardTaskInput) (one[dashboardTaskJSON], error) {
+		cmd, err := in.Body.command()
+		if err != nil {
+			return one[dashboardTaskJSON]{}, err
+		}
+		t, err := tasks.Create(ctx, callerOf(ctx), cmd)
+		return answer(dashboardTaskJSON{t.ID}, err)
 	})
 }

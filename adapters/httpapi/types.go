@@ -84,6 +84,12 @@ type anything json.RawMessage
 // MarshalJSON implements json.Marshaler.
 func (a anything) MarshalJSON() ([]byte, error) { return object(a).MarshalJSON() }
 
+// UnmarshalJSON implements json.Unmarshaler.
+func (a *anything) UnmarshalJSON(b []byte) error {
+	*a = append(anything{}, b...)
+	return nil
+}
+
 // Schema implements huma.SchemaProvider.
 func (anything) Schema(huma.Registry) *huma.Schema { return &huma.Schema{} }
 

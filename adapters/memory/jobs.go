@@ -44,8 +44,12 @@ func (v jobs) Count(ctx context.Context) (int, error) {
 }
 
 func (v jobs) Enqueue(_ context.Context, j ports.Job) error {
-	if _, taken := v.s.jobs.get(j.ID); taken {
-		return ports.ErrDuplicate
+	if known, ok := v.s.jobs.get(j.ID); ok {
+		if !j.RunAt.Before(known.RunAt) {
+			return nil
+		}
+		known.RunAt = j.RunAt
+		j = known
 	}
 	v.s.jobs.put(v.tx, j.ID, j)
 	return nil

@@ -143,6 +143,10 @@ func (v tasks) OpenByAgent(ctx context.Context, agentID string, limit int) ([]st
 	return v.openTasks(ctx, limit, func(t task.Task) bool { return t.AgentID == agentID })
 }
 
+func (v tasks) PendingByAgent(ctx context.Context, agentID string, limit int) ([]string, error) {
+	return v.openTasks(ctx, limit, func(t task.Task) bool { return t.AgentID == agentID && t.Status == task.Pending })
+}
+
 func (v tasks) Insert(_ context.Context, t task.Task, events []task.Event) error {
 	if _, taken := v.s.tasks.get(t.ID); taken {
 		return ports.ErrDuplicate

@@ -101,6 +101,8 @@ const (
 	TaskCreate
 	TaskRead
 	TaskCancel
+	TaskReply  // for the requester's side
+	TaskAnswer // for the agent's side
 	TaskList
 	TrustRead
 	TrustRate
@@ -134,6 +136,8 @@ var rules = [numActions]struct {
 	TaskCreate:    {ScopeTasksWrite, anyone, false},
 	TaskRead:      {ScopeTasksRead, party, true},
 	TaskCancel:    {ScopeTasksWrite, requester, true},
+	TaskReply:     {ScopeTasksWrite, requester, true},
+	TaskAnswer:    {ScopeTasksWrite, owner, true},
 	TaskList:      {ScopeTasksRead, anyone, false},
 	TrustRead:     {ScopeTrustRead, anyone, false},
 	TrustRate:     {ScopeTrustWrite, requester, true},

@@ -8,10 +8,13 @@ import (
 	"github.com/nexus-protocol/nexus/domain/fault"
 )
 
-// Command is something that is to happen to a task: Start, Progress, Complete, Fail, TimeOut, Cancel.
+// Command is something that is to happen to a task: Assign, Start, Progress, Reply, Complete, Fail, TimeOut, Cancel.
 type Command interface{ command() }
 
-// Start says that the agent is being called. It counts an attempt.
+// Assign gives a pending task to its agent, which is back. To one that is not pending it does nothing.
+type Assign struct{ At time.Time }
+
+// Start says that the agent is being called with the requester's next message. It counts an attempt.
 type Start struct{ At time.Time }
 
 // Progress brings what an agent said or made before the end.
@@ -21,6 +24,14 @@ type Progress struct {
 	Artifacts    []Artifact
 	RemoteTaskID string // "" leaves it
 	ContextID    string // "" leaves it
+	Told         int64  // the message that the agent was given; 0 leaves it
+	AwaitsInput  bool   // the agent asks for a reply
+}
+
+// Reply is what the requester says while the task is open.
+type Reply struct {
+	At      time.Time
+	Message Message // the role is set
 }
 
 // Complete ends the task with the agent's answer. Output is worked out from it.
@@ -32,9 +43,10 @@ type Complete struct {
 
 // Fail ends the task without success.
 type Fail struct {
-	At       time.Time
-	Error    Error
-	Messages []Message // what the agent said about it
+	At        time.Time
+	Error     Error
+	Messages  []Message  // what the agent said about it
+	Artifacts []Artifact // what it made all the same
 }
 
 // TimeOut ends the task if its time is up.
@@ -43,7 +55,9 @@ type TimeOut struct{ At time.Time }
 // Cancel ends the task by its requester's wish.
 type Cancel struct{ At time.Time }
 
+func (Assign) command()   {}
 func (Start) command()    {}
+func (Reply) command()    {}
 func (Progress) command() {}
 func (Complete) command() {}
 func (Fail) command()     {}
@@ -61,16 +75,17 @@ func Apply(t Task, c Command) (Task, []Event, error) {
 	}
 	m := machine{t: t}
 	switch c := c.(type) {
+	case Assign:
+		if t.Status != Pending {
+			return t, nil, nil
+		}
+		m.at = c.At
+		m.status(Assigned, false)
 	case Start:
 		m.at = c.At
 		m.t.Attempts++
-		if m.t.StartedAt == nil {
-			m.t.StartedAt = &c.At
-		}
-		if m.t.Status != Running {
-			m.t.Status = Running
-			m.emit(Event{Kind: EventStatus})
-		}
+		m.t.Tried++
+		m.run(false)
 	case Progress:
 		m.at = c.At
 		if c.RemoteTaskID != "" {
@@ -79,15 +94,28 @@ func Apply(t Task, c Command) (Task, []Event, error) {
 		if c.ContextID != "" {
 			m.t.ContextID = c.ContextID
 		}
+		if c.Told > m.t.Told {
+			m.t.Told, m.t.Tried = c.Told, 0
+		}
 		m.say(c.Messages, c.Artifacts)
+		m.run(c.AwaitsInput && m.t.Told == m.t.Asked) // what it asked may have been answered by now
+	case Reply:
+		m.at = c.At
+		c.Message.Role = RoleUser
+		m.say([]Message{c.Message}, nil)
+		m.t.Asked = m.t.LastSeq
+		if m.t.AwaitsInput {
+			m.status(m.t.Status, false)
+		}
 	case Complete:
 		m.at = c.At
+		m.begin()
 		m.say(c.Messages, c.Artifacts)
 		m.t.Output = output(c.Messages, c.Artifacts)
 		m.end(Completed, nil)
 	case Fail:
 		m.at = c.At
-		m.say(c.Messages, nil)
+		m.say(c.Messages, c.Artifacts)
 		m.end(Failed, &c.Error)
 	case TimeOut:
 		if c.At.Before(t.TimeoutAt) {
@@ -123,6 +151,28 @@ func (m *machine) emit(e Event) {
 	m.events = append(m.events, e)
 }
 
+// status changes what a status event tells, if it is a change.
+func (m *machine) status(s Status, awaitsInput bool) {
+	if m.t.Status == s && m.t.AwaitsInput == awaitsInput {
+		return
+	}
+	m.t.Status, m.t.AwaitsInput = s, awaitsInput
+	m.emit(Event{Kind: EventStatus, AwaitsInput: awaitsInput})
+}
+
+func (m *machine) begin() {
+	if m.t.StartedAt == nil {
+		at := m.at
+		m.t.StartedAt = &at
+	}
+}
+
+// run says that the agent is at work, or waits for an answer.
+func (m *machine) run(awaitsInput bool) {
+	m.begin()
+	m.status(Running, awaitsInput)
+}
+
 func (m *machine) say(messages []Message, artifacts []Artifact) {
 	for _, msg := range messages {
 		msg.At = m.at
@@ -135,7 +185,7 @@ func (m *machine) say(messages []Message, artifacts []Artifact) {
 
 func (m *machine) end(s Status, err *Error) {
 	at := m.at
-	m.t.Status, m.t.Error, m.t.CompletedAt = s, err, &at
+	m.t.Status, m.t.Error, m.t.CompletedAt, m.t.AwaitsInput = s, err, &at, false
 	m.emit(Event{Kind: EventComplete, Error: err})
 }
 

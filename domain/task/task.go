@@ -4,6 +4,7 @@ package task
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -45,7 +46,7 @@ const (
 	DefaultTimeout = 300 * time.Second
 )
 
-// MaxAttempts is how often an agent is called for one task.
+// MaxAttempts is how often an agent is called to give it one message.
 const MaxAttempts = 3
 
 // Error tells why a task failed.
@@ -91,6 +92,14 @@ type Task struct {
 	RemoteTaskID     string // the agent's own id for it
 	ContextID        string // the agent's conversation
 	LastSeq          int64  // of the newest event
+
+	// What the requester said and what the agent was given of it, by the sequence numbers of the messages. The agent has
+	// one to hear when Asked is above Told.
+	Asked int64
+	Told  int64
+	Tried int // calls that were to give it the next one
+	// AwaitsInput says that the agent has asked something, and goes on once the requester has replied.
+	AwaitsInput bool
 }
 
 // Cost is what the task costs as things stand: the price while it is open or completed, nothing once it has failed or
@@ -113,6 +122,13 @@ const (
 
 // PartType is the form of a part.
 type PartType string
+
+// Limits of one message, and of the artifacts that come with it.
+const (
+	MaxParts     = 100
+	MaxArtifacts = 100
+	MaxSaid      = 256 << 10 // bytes of all parts together
+)
 
 // The part types.
 const (
@@ -165,6 +181,8 @@ type Event struct {
 	Artifact *Artifact // of an artifact event
 	Error    *Error    // of a complete event that tells of a failure
 	At       time.Time
+	// AwaitsInput is the task's, after a status event.
+	AwaitsInput bool
 }
 
 // Draft is a task as it is asked for, with what is known of the agent that it is for.
@@ -181,6 +199,7 @@ type Draft struct {
 	AgentOwnerID     string
 	SkillID          string
 	Price            credits.Amount // the agent's price now
+	Wait             bool           // the agent is offline: the task is pending until it is back
 	At               time.Time
 }
 
@@ -227,10 +246,14 @@ func New(d Draft) (Task, []Event, error) {
 		Input: input, MaxBudget: d.MaxBudget, Price: price, Timeout: timeout,
 		CreatedAt: d.At, UpdatedAt: d.At, TimeoutAt: d.At.Add(timeout),
 	}
+	if d.Wait {
+		t.Status = Pending
+	}
 	m := machine{t: t, at: d.At}
 	m.emit(Event{Kind: EventStatus})
 	request := t.Request()
 	m.emit(Event{Kind: EventMessage, Message: &request})
+	m.t.Asked = m.t.LastSeq
 	return m.t, m.events, nil
 }
 
@@ -246,6 +269,28 @@ func (t Task) Request() Message {
 		parts = append(parts, Part{Type: PartData, Data: t.Input})
 	}
 	return Message{ID: t.ID, Role: RoleUser, Parts: parts, At: t.CreatedAt}
+}
+
+// requestSeq is the place of the request in every task's log.
+const requestSeq = 2
+
+// Unheard reports whether the requester has said something that the agent was not given yet.
+func (t Task) Unheard() bool { return t.Asked > t.Told }
+
+// First reports whether what the agent is to be given next is the request itself, and its place in the log.
+func (t Task) First() (seq int64, ok bool) { return requestSeq, t.Told < requestSeq }
+
+// TitleOf makes a title of a text: its first line that says something, cut to the length that a title may have.
+func TitleOf(text string) string {
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" {
+			if r := []rune(line); len(r) > MaxTitle {
+				line = string(r[:MaxTitle-1]) + "…"
+			}
+			return line
+		}
+	}
+	return "-"
 }
 
 // TextPart makes a text part.

@@ -67,7 +67,7 @@ func testBodies(t *testing.T, s *suite) {
 		if !ok {
 			continue
 		}
-		if s.RateLimited && op.path == "/api/v1/tasks" {
+		if s.RateLimited && (op.path == "/api/v1/tasks" || op.path == "/api/dashboard/tasks") {
 			continue // the suite has a run without limits for that
 		}
 		content := requestBody["content"].(object)
@@ -195,6 +195,7 @@ func testIDs(t *testing.T, s *suite) {
 	code := map[string]string{"agentId": "AGENT_NOT_FOUND", "taskId": "TASK_NOT_FOUND", "keyId": "API_KEY_NOT_FOUND"}
 	bodies := map[string]any{
 		"update-agent": object{}, "create-api-key": object{"name": "x", "scopes": []string{"*"}}, "rate-agent": object{"taskId": unknownID, "rating": 5},
+		"reply-to-task": object{"message": object{"role": "user", "parts": []any{object{"type": "text", "data": "x"}}}},
 	}
 	ids := []string{
 		unknownID, "abc", "0", "null", "-1", "\x00", "\xff\xfe", "a/b", "..", "' OR 1=1 --", "%", "😀", strings.Repeat("x", 5_000),

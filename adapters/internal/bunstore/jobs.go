@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/nexus-protocol/nexus/ports"
@@ -22,7 +21,7 @@ func dueOf(priority string) string {
 
 var (
 	qEnqueue = hot(`INSERT INTO jobs (id, kind, subject, run_at, priority, attempt, lease_owner, lease_until, trace) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (id) DO NOTHING`)
+		ON CONFLICT (id) DO UPDATE SET run_at = CASE WHEN excluded.run_at < jobs.run_at THEN excluded.run_at ELSE jobs.run_at END`).ranked(rankDone, 0)
 	qClaim = hot(`UPDATE jobs SET attempt = attempt + 1, lease_owner = ?, lease_until = ?
 		WHERE id = ? AND run_at <= ? AND (lease_owner = '' OR lease_until <= ?) RETURNING kind, subject, run_at, priority, attempt, trace`).ranked(rankJob, 2)
 	qFinish = hot(`DELETE FROM jobs WHERE id = ? AND lease_owner = ? AND attempt = ?`).ranked(rankDone, 0)
@@ -70,12 +69,7 @@ func (v *jobs) Enqueue(ctx context.Context, j ports.Job) error {
 		added := &call{statement: qEnqueue, args: []any{
 			j.ID, j.Kind, j.Subject, int64(at(j.RunAt)), int(j.Priority), j.Attempt, j.Lease.Owner, int64(at(j.Lease.Until)), j.Trace,
 		}}
-		err := c.later(ctx, func() error {
-			if added.rows == 0 {
-				return fmt.Errorf("job %s: %w", j.ID, ports.ErrDuplicate)
-			}
-			return nil
-		}, added)
+		err := c.later(ctx, func() error { return nil }, added)
 		return c.store.wrap(err, "enqueue")
 	})
 }

@@ -69,6 +69,14 @@ func maybeTime(n sql.NullInt64) *time.Time {
 	return &t
 }
 
+// number is how a truth is kept.
+func number(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 // raw keeps JSON as the text that it is, byte by byte; nil is NULL.
 func raw(j json.RawMessage) sql.NullString { return sql.NullString{String: string(j), Valid: j != nil} }
 
@@ -298,6 +306,10 @@ type taskRow struct {
 	RemoteTaskID     string         `bun:"remote_task_id"`
 	ContextID        string         `bun:"context_id"`
 	LastSeq          int64          `bun:"last_seq"`
+	Asked            int64          `bun:"asked"`
+	Told             int64          `bun:"told"`
+	Tried            int            `bun:"tried"`
+	AwaitsInput      int            `bun:"awaits_input"`
 	ErrorCode        sql.NullString `bun:"error_code"`
 	ErrorMessage     sql.NullString `bun:"error_message"`
 	Title            string         `bun:"title"`
@@ -308,15 +320,15 @@ type taskRow struct {
 
 const taskColumns = `id, status, requester_user_id, requester_agent_id, agent_id, agent_owner_id, skill_id, max_budget, price, attempts, timeout,
 	created_at, started_at, updated_at, timeout_at, completed_at, workflow_run_id, step_index, remote_task_id, context_id, last_seq,
-	error_code, error_message, title, description, input, output`
+	asked, told, tried, awaits_input, error_code, error_message, title, description, input, output`
 
-const taskColumnCount = 27
+const taskColumnCount = 31
 
 func (r *taskRow) dest() []any {
 	return []any{
 		&r.ID, &r.Status, &r.RequesterUserID, &r.RequesterAgentID, &r.AgentID, &r.AgentOwnerID, &r.SkillID, &r.MaxBudget, &r.Price, &r.Attempts, &r.Timeout,
 		&r.CreatedAt, &r.StartedAt, &r.UpdatedAt, &r.TimeoutAt, &r.CompletedAt, &r.WorkflowRunID, &r.StepIndex, &r.RemoteTaskID, &r.ContextID, &r.LastSeq,
-		&r.ErrorCode, &r.ErrorMessage, &r.Title, &r.Description, &r.Input, &r.Output,
+		&r.Asked, &r.Told, &r.Tried, &r.AwaitsInput, &r.ErrorCode, &r.ErrorMessage, &r.Title, &r.Description, &r.Input, &r.Output,
 	}
 }
 
@@ -324,7 +336,7 @@ func (r *taskRow) values() []any {
 	return []any{
 		r.ID, string(r.Status), r.RequesterUserID, r.RequesterAgentID, r.AgentID, r.AgentOwnerID, r.SkillID, r.MaxBudget, r.Price, r.Attempts, int64(r.Timeout),
 		int64(r.CreatedAt), r.StartedAt, int64(r.UpdatedAt), int64(r.TimeoutAt), r.CompletedAt, r.WorkflowRunID, r.StepIndex, r.RemoteTaskID, r.ContextID, r.LastSeq,
-		r.ErrorCode, r.ErrorMessage, r.Title, r.Description, r.Input, r.Output,
+		r.Asked, r.Told, r.Tried, r.AwaitsInput, r.ErrorCode, r.ErrorMessage, r.Title, r.Description, r.Input, r.Output,
 	}
 }
 
@@ -333,7 +345,7 @@ func taskRowOf(t task.Task) taskRow {
 		ID: t.ID, Status: t.Status, RequesterUserID: t.RequesterUserID, RequesterAgentID: t.RequesterAgentID, AgentID: t.AgentID, AgentOwnerID: t.AgentOwnerID,
 		SkillID: t.SkillID, Price: int64(t.Price), Attempts: t.Attempts, Timeout: t.Timeout, CreatedAt: at(t.CreatedAt), StartedAt: maybeAt(t.StartedAt),
 		UpdatedAt: at(t.UpdatedAt), TimeoutAt: at(t.TimeoutAt), CompletedAt: maybeAt(t.CompletedAt), WorkflowRunID: t.WorkflowRunID,
-		RemoteTaskID: t.RemoteTaskID, ContextID: t.ContextID, LastSeq: t.LastSeq, Title: t.Title, Description: t.Description, Input: raw(t.Input), Output: raw(t.Output),
+		RemoteTaskID: t.RemoteTaskID, ContextID: t.ContextID, LastSeq: t.LastSeq, Asked: t.Asked, Told: t.Told, Tried: t.Tried, AwaitsInput: number(t.AwaitsInput), Title: t.Title, Description: t.Description, Input: raw(t.Input), Output: raw(t.Output),
 	}
 	if t.MaxBudget != nil {
 		r.MaxBudget = sql.NullInt64{Int64: int64(*t.MaxBudget), Valid: true}
@@ -354,7 +366,7 @@ func (r *taskRow) domain() task.Task {
 		AgentID: r.AgentID, AgentOwnerID: r.AgentOwnerID, SkillID: r.SkillID, Input: unraw(r.Input), Output: unraw(r.Output), Price: credits.Amount(r.Price),
 		Attempts: r.Attempts, Timeout: r.Timeout, CreatedAt: r.CreatedAt.time(), StartedAt: maybeTime(r.StartedAt), UpdatedAt: r.UpdatedAt.time(),
 		TimeoutAt: r.TimeoutAt.time(), CompletedAt: maybeTime(r.CompletedAt), WorkflowRunID: r.WorkflowRunID, RemoteTaskID: r.RemoteTaskID, ContextID: r.ContextID,
-		LastSeq: r.LastSeq,
+		LastSeq: r.LastSeq, Asked: r.Asked, Told: r.Told, Tried: r.Tried, AwaitsInput: r.AwaitsInput != 0,
 	}
 	if r.MaxBudget.Valid {
 		b := credits.Amount(r.MaxBudget.Int64)
@@ -370,8 +382,9 @@ func (r *taskRow) domain() task.Task {
 	return t
 }
 
-// eventDoc is the body of an event; status events have none.
+// eventDoc is the body of an event; most status events have none.
 type eventDoc struct {
+	Awaits   bool         `json:"awaitsInput,omitempty"`
 	Message  *messageDoc  `json:"message,omitempty"`
 	Artifact *artifactDoc `json:"artifact,omitempty"`
 	Error    *errorDoc    `json:"error,omitempty"`
@@ -425,7 +438,7 @@ func partsOf(docs []partDoc) []task.Part {
 }
 
 func eventBody(e task.Event) (string, error) {
-	var d eventDoc
+	d := eventDoc{Awaits: e.AwaitsInput}
 	switch {
 	case e.Message != nil:
 		d.Message = &messageDoc{e.Message.ID, e.Message.Role, partDocs(e.Message.Parts), at(e.Message.At)}
@@ -451,6 +464,7 @@ func eventOf(taskID string, seq int64, kind task.EventKind, status task.Status, 
 	if err := unpack(body, &d); err != nil {
 		return e, err
 	}
+	e.AwaitsInput = d.Awaits
 	if m := d.Message; m != nil {
 		e.Message = &task.Message{ID: m.ID, Role: m.Role, Parts: partsOf(m.Parts), At: m.At.time()}
 	}

@@ -35,8 +35,8 @@ type rank int
 // The ranks.
 const (
 	unranked rank = iota // waits for nobody
-	rankJob
 	rankTask
+	rankJob   // one that is claimed
 	rankAgent // and its evidence
 	rankMoney
 	rankAccess // sessions and keys

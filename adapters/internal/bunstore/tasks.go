@@ -25,16 +25,17 @@ var (
 	qLockTask   = hot(`SELECT `+taskColumns+` FROM tasks WHERE id = ?{lock}`).ranked(rankTask, 0).locks("task")
 	qInsertTask = hot(`INSERT INTO tasks (` + taskColumns + `) VALUES (?` + strings.Repeat(", ?", taskColumnCount-1) + `) ON CONFLICT (id) DO NOTHING`)
 	qSaveTask   = hot(`UPDATE tasks SET status = ?, attempts = ?, started_at = ?, updated_at = ?, timeout_at = ?, completed_at = ?, remote_task_id = ?,
-		context_id = ?, last_seq = ?, error_code = ?, error_message = ?, output = ? WHERE id = ?`)
-	qInsertEvents = hotMulti(`INSERT INTO task_events (task_id, seq, kind, status, at, body)`, 6, `ON CONFLICT (task_id, seq) DO NOTHING`)
-	qEvents       = hot(`SELECT seq, kind, status, at, body FROM task_events WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?`)
-	qOverdue      = hot(`SELECT id FROM tasks WHERE ` + openStatus + ` AND timeout_at <= ? ORDER BY timeout_at, id LIMIT ?`)
-	qOpenByAgent  = hot(`SELECT id FROM tasks WHERE ` + openStatus + ` AND agent_id = ? ORDER BY timeout_at, id LIMIT ?`)
+		context_id = ?, last_seq = ?, asked = ?, told = ?, tried = ?, awaits_input = ?, error_code = ?, error_message = ?, output = ? WHERE id = ?`)
+	qInsertEvents   = hotMulti(`INSERT INTO task_events (task_id, seq, kind, status, at, body)`, 6, `ON CONFLICT (task_id, seq) DO NOTHING`)
+	qEvents         = hot(`SELECT seq, kind, status, at, body FROM task_events WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?`)
+	qOverdue        = hot(`SELECT id FROM tasks WHERE ` + openStatus + ` AND timeout_at <= ? ORDER BY timeout_at, id LIMIT ?`)
+	qOpenByAgent    = hot(`SELECT id FROM tasks WHERE ` + openStatus + ` AND agent_id = ? ORDER BY timeout_at, id LIMIT ?`)
+	qPendingByAgent = hot(`SELECT id FROM tasks WHERE ` + openStatus + ` AND agent_id = ? AND status = 'pending' ORDER BY id LIMIT ?`)
 
 	// The task is the row with place 0; an event uses the columns of the task that have its type.
 	qHistory = hot(`SELECT 0 AS place, ` + taskColumns + ` FROM tasks WHERE id = ? UNION ALL
 		SELECT seq, kind, status, '', '', '', '', '', CAST(NULL AS BIGINT), 0, 0, 0, at, CAST(NULL AS BIGINT), 0, 0, CAST(NULL AS BIGINT), '', CAST(NULL AS BIGINT),
-		'', '', 0, CAST(NULL AS TEXT), CAST(NULL AS TEXT), '', body, CAST(NULL AS TEXT), CAST(NULL AS TEXT)
+		'', '', 0, 0, 0, 0, 0, CAST(NULL AS TEXT), CAST(NULL AS TEXT), '', body, CAST(NULL AS TEXT), CAST(NULL AS TEXT)
 		FROM task_events WHERE task_id = ? AND kind IN ('message', 'artifact') ORDER BY 1`)
 )
 
@@ -191,6 +192,11 @@ func (v *tasks) OpenByAgent(ctx context.Context, agentID string, limit int) ([]s
 	return v.ids(ctx, qOpenByAgent, agentID, limit)
 }
 
+// PendingByAgent implements ports.TaskReader. One statement, along all open tasks.
+func (v *tasks) PendingByAgent(ctx context.Context, agentID string, limit int) ([]string, error) {
+	return v.ids(ctx, qPendingByAgent, agentID, limit)
+}
+
 func (v *tasks) ids(ctx context.Context, q statement, args ...any) ([]string, error) {
 	var out []string
 	err := v.do(ctx, func(ctx context.Context, c *session) error {
@@ -232,7 +238,7 @@ func (v *tasks) Save(ctx context.Context, t task.Task, events []task.Event) erro
 	return v.do(ctx, func(ctx context.Context, c *session) error {
 		saved := &call{statement: qSaveTask, args: []any{
 			string(r.Status), r.Attempts, r.StartedAt, int64(r.UpdatedAt), int64(r.TimeoutAt), r.CompletedAt, r.RemoteTaskID,
-			r.ContextID, r.LastSeq, r.ErrorCode, r.ErrorMessage, r.Output, r.ID,
+			r.ContextID, r.LastSeq, r.Asked, r.Told, r.Tried, r.AwaitsInput, r.ErrorCode, r.ErrorMessage, r.Output, r.ID,
 		}}
 		added, err := eventCalls(t.ID, events)
 		if err != nil {
