@@ -26,6 +26,9 @@ func (s *Agents) Register(ctx context.Context, c identity.Caller, in registry.Pr
 	if err := identity.Authorize(c, identity.AgentRegister, identity.Resource{}); err != nil {
 		return registry.Agent{}, err
 	}
+	if err := s.replay(ctx, c); err != nil { // before strangers are asked for a card
+		return registry.Agent{}, err
+	}
 	now := s.now()
 	newcomer := trust.Newcomer("", now, *s.Weights)
 	a, err := registry.Register(s.NewID(), c.UserID, in, newcomer.Score, now)
@@ -39,7 +42,7 @@ func (s *Agents) Register(ctx context.Context, c identity.Caller, in registry.Pr
 		return registry.Agent{}, err
 	}
 	a = a.Seen(s.fetchCard(ctx, a.Endpoint), now)
-	return a, s.update(ctx, func(ctx context.Context, u *unit) error {
+	return a, s.once(ctx, c, func() any { return a }, func(ctx context.Context, u *unit) error {
 		if err := u.Agents.Insert(ctx, a); err != nil {
 			return fmt.Errorf("insert agent: %w", err)
 		}
@@ -215,7 +218,7 @@ func (s *Agents) Delete(ctx context.Context, c identity.Caller, id string) (regi
 
 // drain cancels a batch of a deleted agent's open tasks. more is true when some are left.
 func (c *core) drain(ctx context.Context, u *unit, a registry.Agent) (more bool, err error) {
-	ids, err := u.Tasks.OpenByAgent(ctx, a.ID, drainBatch)
+	ids, err := u.Tasks.OpenByAgent(ctx, a.ID, "", drainBatch)
 	if err != nil {
 		return false, fmt.Errorf("find open tasks: %w", err)
 	}

@@ -442,9 +442,9 @@ func TestDeletingAnAgent(t *testing.T) {
 	everyStore(t, func(t *testing.T, r *rig) {
 		asker, owner := r.user(), r.user()
 		a := r.agent(owner, credits.Whole(1), echo)
-		_, secret, err := r.Identity.CreateKey(t.Context(), owner, a.ID, identity.NewKey{Name: "k", Scopes: []string{"*"}})
+		k, err := r.Identity.CreateKey(t.Context(), owner, a.ID, identity.NewKey{Name: "k", Scopes: []string{"*"}})
 		require.NoError(t, err)
-		_, err = r.Identity.ByKey(t.Context(), string(secret))
+		_, err = r.Identity.ByKey(t.Context(), string(k.Secret))
 		require.NoError(t, err)
 		var ids []string
 		for range 150 { // more than one commit cancels
@@ -456,7 +456,7 @@ func TestDeletingAnAgent(t *testing.T) {
 		require.NoError(t, err)
 		r.work()
 
-		_, err = r.Identity.ByKey(t.Context(), string(secret))
+		_, err = r.Identity.ByKey(t.Context(), string(k.Secret))
 		r.refused(err, fault.CodeUnauthorized)
 		_, err = r.Agents.Get(t.Context(), owner, a.ID)
 		r.refused(err, fault.CodeAgentNotFound)
@@ -565,11 +565,11 @@ func TestKeys(t *testing.T) {
 	everyStore(t, func(t *testing.T, r *rig) {
 		owner, other := r.user(), r.user()
 		a := r.agent(owner, 0, echo)
-		_, _, err := r.Identity.CreateKey(t.Context(), other, a.ID, identity.NewKey{Name: "k", Scopes: []string{"*"}})
+		_, err := r.Identity.CreateKey(t.Context(), other, a.ID, identity.NewKey{Name: "k", Scopes: []string{"*"}})
 		r.refused(err, fault.CodeForbidden)
-		key, secret, err := r.Identity.CreateKey(t.Context(), owner, a.ID, identity.NewKey{Name: "k", Scopes: []string{"tasks:write"}, ExpiresInDays: ptr(1)})
+		key, err := r.Identity.CreateKey(t.Context(), owner, a.ID, identity.NewKey{Name: "k", Scopes: []string{"tasks:write"}, ExpiresInDays: ptr(1)})
 		require.NoError(t, err)
-		c, err := r.Identity.ByKey(t.Context(), string(secret))
+		c, err := r.Identity.ByKey(t.Context(), string(key.Secret))
 		require.NoError(t, err)
 		require.Equal(t, a.ID, c.AgentID)
 		require.Equal(t, owner.UserID, c.UserID)
@@ -583,15 +583,15 @@ func TestKeys(t *testing.T) {
 		f, _ := fault.As(err)
 		require.Equal(t, "tasks:read", f.Details["requiredScope"])
 
-		_, err = r.Identity.ByKey(t.Context(), string(secret)[:len(secret)-1])
+		_, err = r.Identity.ByKey(t.Context(), string(key.Secret)[:len(key.Secret)-1])
 		r.refused(err, fault.CodeUnauthorized)
 		require.NoError(t, r.Identity.RevokeKey(t.Context(), owner, a.ID, key.ID))
-		_, err = r.Identity.ByKey(t.Context(), string(secret))
+		_, err = r.Identity.ByKey(t.Context(), string(key.Secret))
 		r.refused(err, fault.CodeUnauthorized)
-		_, late, err := r.Identity.CreateKey(t.Context(), owner, a.ID, identity.NewKey{Name: "k", Scopes: []string{"*"}, ExpiresInDays: ptr(1)})
+		late, err := r.Identity.CreateKey(t.Context(), owner, a.ID, identity.NewKey{Name: "k", Scopes: []string{"*"}, ExpiresInDays: ptr(1)})
 		require.NoError(t, err)
 		r.clock.skip(24 * time.Hour)
-		_, err = r.Identity.ByKey(t.Context(), string(late))
+		_, err = r.Identity.ByKey(t.Context(), string(late.Secret))
 		r.refused(err, fault.CodeUnauthorized)
 	})
 }

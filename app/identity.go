@@ -199,14 +199,20 @@ func (s *Identity) UserByEmail(ctx context.Context, email string) (identity.User
 	return s.Store.Read().Users.ByEmail(ctx, norm)
 }
 
+// CreatedKey is a new API key with its secret, which nobody can read again.
+type CreatedKey struct {
+	identity.APIKey
+	Secret identity.Secret
+}
+
 // CreateKey makes an API key for an agent. The secret is returned here and never again. Its owner may call it. One commit.
-func (s *Identity) CreateKey(ctx context.Context, c identity.Caller, agentID string, in identity.NewKey) (identity.APIKey, identity.Secret, error) {
+func (s *Identity) CreateKey(ctx context.Context, c identity.Caller, agentID string, in identity.NewKey) (CreatedKey, error) {
 	secret, err := s.drawSecret()
 	if err != nil {
-		return identity.APIKey{}, "", err
+		return CreatedKey{}, err
 	}
 	var key identity.APIKey
-	err = s.update(ctx, func(ctx context.Context, u *unit) error {
+	err = s.once(ctx, c, func() any { return CreatedKey{key, secret} }, func(ctx context.Context, u *unit) error {
 		a, err := u.ownAgent(ctx, c, identity.KeyCreate, agentID)
 		if err != nil {
 			return err
@@ -216,15 +222,15 @@ func (s *Identity) CreateKey(ctx context.Context, c identity.Caller, agentID str
 		}
 		return u.Keys.Insert(ctx, key)
 	})
-	return key, secret, err
+	return CreatedKey{key, secret}, err
 }
 
 // CreateKeyFor makes an API key in the name of the agent's owner. It is for the operator's command line, and asks for no
 // credential.
-func (s *Identity) CreateKeyFor(ctx context.Context, agentID string, in identity.NewKey) (identity.APIKey, identity.Secret, error) {
+func (s *Identity) CreateKeyFor(ctx context.Context, agentID string, in identity.NewKey) (CreatedKey, error) {
 	a, err := liveAgent(ctx, s.Store.Read().Agents.Get, agentID)
 	if err != nil {
-		return identity.APIKey{}, "", err
+		return CreatedKey{}, err
 	}
 	operator := identity.Caller{UserID: a.OwnerUserID, Scopes: identity.Scopes{identity.ScopeAll}}
 	return s.CreateKey(ctx, operator, agentID, in)

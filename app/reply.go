@@ -57,7 +57,7 @@ func (s *Tasks) Reply(ctx context.Context, c identity.Caller, id string, in Repl
 		action = identity.TaskAnswer
 	}
 	var out TaskView
-	err := s.update(ctx, func(ctx context.Context, u *unit) error {
+	err := s.once(ctx, c, func() any { return out }, func(ctx context.Context, u *unit) error {
 		t, err := u.Tasks.Lock(ctx, id)
 		if err == nil {
 			err = identity.Authorize(c, action, taskResource(t))

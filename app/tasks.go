@@ -68,6 +68,9 @@ func (s *Tasks) Create(ctx context.Context, c identity.Caller, in CreateTask) (T
 		return TaskView{}, bad.Err()
 	}
 	var checked json.RawMessage // the schema that the input was held against
+	if err := s.replay(ctx, c); err != nil {
+		return TaskView{}, err
+	}
 	if in.SkillID != "" {
 		a, err := liveAgent(ctx, s.Store.Read().Agents.Get, in.AgentID)
 		if err == nil {
@@ -78,7 +81,7 @@ func (s *Tasks) Create(ctx context.Context, c identity.Caller, in CreateTask) (T
 		}
 	}
 	var out TaskView
-	err := s.update(ctx, func(ctx context.Context, u *unit) error {
+	err := s.once(ctx, c, func() any { return out }, func(ctx context.Context, u *unit) error {
 		a, err := liveAgent(ctx, u.Agents.Get, in.AgentID)
 		if err == nil && in.QueueIfOffline && a.StatusAt(u.now) == registry.Offline {
 			a, err = liveAgent(ctx, u.Agents.Lock, in.AgentID) // against its coming back at this moment

@@ -82,7 +82,7 @@ func (s *Trust) Rate(ctx context.Context, c identity.Caller, agentID string, in 
 	if err := trust.CheckRating(in.Stars, in.Comment); err != nil {
 		return event, err
 	}
-	err := s.update(ctx, func(ctx context.Context, u *unit) error {
+	err := s.once(ctx, c, func() any { return event }, func(ctx context.Context, u *unit) error {
 		a, err := u.Agents.Get(ctx, agentID)
 		if err != nil {
 			return err

@@ -139,6 +139,9 @@ func (w *Worker) sweep(ctx context.Context) error {
 func (w *Worker) tidy(ctx context.Context) error {
 	return w.commit(ctx, func(ctx context.Context, u *unit) error {
 		_, err := u.Sessions.DeleteExpired(ctx, u.now)
+		if err == nil {
+			_, err = u.Answers.DeleteUntil(ctx, u.now.Add(-answersKept))
+		}
 		return err
 	})
 }
@@ -582,7 +585,7 @@ func (w *Worker) tellCancel(ctx context.Context, job ports.Job) error {
 // assign gives an agent that is back the tasks that wait for it, some in a commit.
 func (w *Worker) assign(ctx context.Context, job ports.Job) error {
 	for {
-		ids, err := w.Store.Read().Tasks.PendingByAgent(ctx, job.Subject, sweepBatch)
+		ids, err := w.Store.Read().Tasks.OpenByAgent(ctx, job.Subject, task.Pending, sweepBatch)
 		if err != nil {
 			return fmt.Errorf("find pending tasks: %w", err)
 		}
@@ -610,7 +613,7 @@ func (w *Worker) assign(ctx context.Context, job ports.Job) error {
 			if _, err := u.Agents.Lock(ctx, job.Subject); err != nil {
 				return fmt.Errorf("lock agent: %w", err)
 			}
-			left, err := u.Tasks.PendingByAgent(ctx, job.Subject, 1)
+			left, err := u.Tasks.OpenByAgent(ctx, job.Subject, task.Pending, 1)
 			if err != nil {
 				return fmt.Errorf("find pending tasks: %w", err)
 			}

@@ -39,6 +39,7 @@ type Reads struct {
 	Ledger   LedgerReader
 	Trust    TrustReader
 	Jobs     JobReader
+	Answers  AnswerReader
 	Stats    StatsReader
 }
 
@@ -52,4 +53,5 @@ type Tx struct {
 	Ledger   LedgerStore
 	Trust    TrustStore
 	Jobs     JobStore
+	Answers  AnswerStore
 }

@@ -27,10 +27,8 @@ type TaskReader interface {
 	List(ctx context.Context, f TaskFilter, page Page) ([]task.Task, int, error)
 	// Overdue returns ids of open tasks whose TimeoutAt is at or before now, longest overdue first.
 	Overdue(ctx context.Context, now time.Time, limit int) ([]string, error)
-	// OpenByAgent returns ids of the agent's open tasks.
-	OpenByAgent(ctx context.Context, agentID string, limit int) ([]string, error)
-	// PendingByAgent returns ids of the agent's tasks that wait for it.
-	PendingByAgent(ctx context.Context, agentID string, limit int) ([]string, error)
+	// OpenByAgent returns ids of the agent's open tasks that have the status; "" is any.
+	OpenByAgent(ctx context.Context, agentID string, status task.Status, limit int) ([]string, error)
 }
 
 // TaskStore changes tasks.

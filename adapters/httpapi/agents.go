@@ -169,18 +169,14 @@ type deletedJSON struct {
 
 func (s *server) mountAgents() {
 	agents := s.engine.Agents
-	register(s, route{
+	registerCreate(s, route{
 		method: "POST", path: "/api/v1/agents", access: caller, scope: string(identity.ScopeAgentsWrite),
 		id: "register-agent", tag: tagAgents, summary: "Register an agent", status: http.StatusCreated,
 		text:    "The agent's card is fetched; an agent that does not answer is registered all the same, as offline.",
 		headers: map[string]string{"Location": "The agent's path."},
-	}, func(ctx context.Context, in *createAgentInput) (one[agentJSON], error) {
-		a, err := agents.Register(ctx, callerOf(ctx), in.Body.profile())
-		if err == nil {
-			exchangeOf(ctx).Header().Set("Location", "/api/v1/agents/"+a.ID)
-		}
-		return answer(s.agent(a), err)
-	})
+	}, func(ctx context.Context, in *createAgentInput) (registry.Agent, error) {
+		return agents.Register(ctx, callerOf(ctx), in.Body.profile())
+	}, answerWith(s.agent), func(a registry.Agent) string { return "/api/v1/agents/" + a.ID })
 	register(s, route{
 		method: "GET", path: "/api/v1/agents", access: caller, scope: string(identity.ScopeAgentsRead),
 		id: "list-agents", tag: tagAgents, summary: "List the caller's agents", text: "Newest first.", status: http.StatusOK,

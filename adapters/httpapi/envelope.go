@@ -26,6 +26,11 @@ type metaJSON struct {
 
 func answer[T any](v T, err error) (one[T], error) { return one[T]{v}, err }
 
+// answerWith is the answer that holds one of the engine's things in the wire's form.
+func answerWith[D, J any](f func(D) J) func(D) one[J] {
+	return func(v D) one[J] { return one[J]{f(v)} }
+}
+
 // convert turns a list of the engine's into the wire's. A list is never null.
 func convert[D, J any](items []D, f func(D) J) []J {
 	out := make([]J, 0, len(items))

@@ -22,8 +22,9 @@ type exchange struct {
 	id       string
 	pattern  string // of the route; "" until one took the request
 	caller   identity.Caller
-	status   int  // 0 until the answer has begun
-	answered bool // by the handler of an operation, be it with a fault
+	body     []byte // of an operation that takes one
+	status   int    // 0 until the answer has begun
+	answered bool   // by the handler of an operation, be it with a fault
 	bytes    int64
 }
 

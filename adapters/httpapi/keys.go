@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/nexus-protocol/nexus/app"
 	"github.com/nexus-protocol/nexus/domain/fault"
 	"github.com/nexus-protocol/nexus/domain/identity"
 )
@@ -71,21 +72,24 @@ type revokedJSON struct {
 	Revoked bool   `json:"revoked"`
 }
 
+func newKey(k app.CreatedKey) newKeyJSON {
+	return newKeyJSON{
+		ID: k.ID, Key: string(k.Secret), AgentID: k.AgentID, Name: k.Name, Prefix: k.Prefix, Scopes: scopes(k.Scopes),
+		CreatedAt: k.CreatedAt.UTC(), ExpiresAt: utc(k.ExpiresAt),
+	}
+}
+
 func (s *server) mountKeys() {
 	keys := s.engine.Identity
-	register(s, route{
+	registerCreate(s, route{
 		method: "POST", path: "/api/v1/agents/{agentId}/api-keys", access: caller, scope: string(identity.ScopeKeysWrite),
 		id: "create-api-key", tag: tagKeys, summary: "Create an API key", status: http.StatusCreated,
 		text: "For the agent's owner. The key acts for the owner, and the agent is the requester of what it creates.",
-	}, func(ctx context.Context, in *createKeyInput) (one[newKeyJSON], error) {
-		k, secret, err := keys.CreateKey(ctx, callerOf(ctx), in.AgentID, identity.NewKey{
+	}, func(ctx context.Context, in *createKeyInput) (app.CreatedKey, error) {
+		return keys.CreateKey(ctx, callerOf(ctx), in.AgentID, identity.NewKey{
 			Name: in.Body.Name, Scopes: in.Body.Scopes, ExpiresInDays: in.Body.ExpiresInDays,
 		})
-		return answer(newKeyJSON{
-			ID: k.ID, Key: string(secret), AgentID: k.AgentID, Name: k.Name, Prefix: k.Prefix, Scopes: scopes(k.Scopes),
-			CreatedAt: k.CreatedAt.UTC(), ExpiresAt: utc(k.ExpiresAt),
-		}, err)
-	})
+	}, answerWith(newKey), nil)
 	register(s, route{
 		method: "GET", path: "/api/v1/agents/{agentId}/api-keys", access: caller, scope: string(identity.ScopeAgentsRead),
 		id: "list-api-keys", tag: tagKeys, summary: "List an agent's API keys", status: http.StatusOK,

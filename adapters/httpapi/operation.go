@@ -1,19 +1,25 @@
 package httpapi
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/nexus-protocol/nexus/app"
 	"github.com/nexus-protocol/nexus/domain/fault"
 )
 
@@ -134,6 +140,67 @@ func register[I, O any](s *server, rt route, do func(ctx context.Context, in *I)
 	})
 }
 
+// registerCreate is register for operations that make or charge something, which a caller may repeat under an
+// Idempotency-Key. do's result is what app gives back, render the answer that it makes.
+func registerCreate[I, T, O any](s *server, rt route, do func(ctx context.Context, in *I) (T, error), render func(T) O, location func(T) string) {
+	rt.once = true
+	rt.errors = append(rt.errors, fault.CodeIdempotencyConflict, fault.CodeValidation)
+	finish := func(x *exchange, v T) ([]byte, error) {
+		if location != nil {
+			x.Header().Set("Location", location(v))
+		}
+		return encode(render(v))
+	}
+	register(s, rt, func(ctx context.Context, in *I) (kept[O], error) {
+		x := exchangeOf(ctx)
+		if keys := x.request.Header.Values("Idempotency-Key"); len(keys) > 0 {
+			if len(keys) > 1 {
+				return nil, badHeader("Idempotency-Key", "must not be given more than once")
+			}
+			if !utf8.ValidString(keys[0]) {
+				return nil, badHeader("Idempotency-Key", "must be text")
+			}
+			digest := sha256.Sum256(slices.Concat([]byte(rt.method+" "+x.request.URL.Path+"\n"), x.body))
+			ctx = app.WithOnce(ctx, app.Once{Key: keys[0], Request: digest, Render: func(v any) ([]byte, error) {
+				body, err := encode(render(v.(T)))
+				if err != nil || location == nil {
+					return append([]byte("\n"), body...), err
+				}
+				return slices.Concat([]byte(location(v.(T))+"\n"), body), nil
+			}})
+		}
+		v, err := do(ctx, in)
+		var before *app.Replayed
+		if errors.As(err, &before) {
+			to, body, _ := bytes.Cut(before.Answer, []byte("\n"))
+			if len(to) > 0 {
+				x.Header().Set("Location", string(to))
+			}
+			x.Header().Set("Idempotency-Replayed", "true")
+			return body, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		return finish(x, v)
+	})
+}
+
+// kept is an answer that was encoded already; O is what the document says of it.
+type kept[O any] json.RawMessage
+
+// MarshalJSON implements json.Marshaler.
+func (k kept[O]) MarshalJSON() ([]byte, error) { return k, nil }
+
+// Schema implements huma.SchemaProvider.
+func (kept[O]) Schema(r huma.Registry) *huma.Schema { return r.Schema(reflect.TypeFor[O](), true, "") }
+
+func badHeader(name, message string) error {
+	var bad fault.Fields
+	bad.Add(name, "%s", message)
+	return bad.Err()
+}
+
 const metaRoute = "route"
 
 // adapter puts huma's operations on the server's routes.
@@ -177,6 +244,12 @@ func (s *server) document(op *huma.Operation, rt route) {
 	}
 	if rt.scope != "" {
 		op.Extensions = map[string]any{extScope: rt.scope}
+	}
+	if rt.once {
+		op.Parameters = append(op.Parameters, &huma.Param{
+			Name: "Idempotency-Key", In: "header", Schema: &huma.Schema{Type: huma.TypeString, MinLength: new(1), MaxLength: new(255)},
+			Description: "The caller's own name for this request. Repeated with it and the same body within 24 h, the request does nothing and gets its first answer again.",
+		})
 	}
 	if rt.limit != nil {
 		codes = append(codes, fault.CodeRateLimitExceeded)
@@ -225,6 +298,9 @@ func headerDocs(rt route) map[string]*huma.Param {
 		return &huma.Param{Description: doc, Schema: &huma.Schema{Type: huma.TypeInteger}}
 	}
 	out := map[string]*huma.Param{"X-Request-Id": text("The id of the request: the caller's own if it sent one in this header, else a new one.")}
+	if rt.once {
+		out["Idempotency-Replayed"] = text("true when this is the first answer to a request that was repeated.")
+	}
 	for name, doc := range rt.headers {
 		out[name] = text(doc)
 	}

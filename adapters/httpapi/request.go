@@ -89,7 +89,7 @@ func (s *server) check(op *huma.Operation, x *exchange, ctx huma.Context) (*chec
 		return out, nil
 	}
 	body, err := s.checkBody(op.RequestBody, x, r)
-	out.body = bytes.NewReader(body)
+	x.body, out.body = body, bytes.NewReader(body)
 	return out, err
 }
 

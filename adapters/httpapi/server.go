@@ -123,6 +123,7 @@ type route struct {
 	answers string       // what success is, if not plain from the summary
 	errors  []fault.Code // beyond those that follow from the rest
 	headers map[string]string
+	once    bool // set by registerCreate
 }
 
 // unmatched is the pattern of an exchange that no route took.

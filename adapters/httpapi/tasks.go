@@ -213,23 +213,19 @@ type listTasksInput struct {
 
 func (s *server) mountTasks() {
 	tasks := s.engine.Tasks
-	register(s, route{
+	registerCreate(s, route{
 		method: "POST", path: "/api/v1/tasks", access: caller, scope: string(identity.ScopeTasksWrite), limit: &app.LimitTasks,
 		id: "create-task", tag: tagTasks, summary: "Create a task", status: http.StatusAccepted,
 		text:    "The price is held, and the task is forwarded to the agent soon after. A task for an agent of one's own costs nothing.",
 		headers: map[string]string{"Location": "The task's path."},
 		errors:  []fault.Code{fault.CodeAgentNotFound, fault.CodeInsufficientCredits, fault.CodeTrustThreshold, fault.CodeAgentOffline},
-	}, func(ctx context.Context, in *createTaskInput) (one[taskJSON], error) {
+	}, func(ctx context.Context, in *createTaskInput) (app.TaskView, error) {
 		cmd, err := in.Body.command()
 		if err != nil {
-			return one[taskJSON]{}, err
+			return app.TaskView{}, err
 		}
-		t, err := tasks.Create(ctx, callerOf(ctx), cmd)
-		if err == nil {
-			exchangeOf(ctx).Header().Set("Location", "/api/v1/tasks/"+t.ID)
-		}
-		return answer(taskWhole(t), err)
-	})
+		return tasks.Create(ctx, callerOf(ctx), cmd)
+	}, answerWith(taskWhole), func(t app.TaskView) string { return "/api/v1/tasks/" + t.ID })
 	register(s, route{
 		method: "GET", path: "/api/v1/tasks", access: caller, scope: string(identity.ScopeTasksRead),
 		id: "list-tasks", tag: tagTasks, summary: "List the caller's tasks", text: "Newest first.", status: http.StatusOK,
@@ -260,27 +256,25 @@ func (s *server) mountTasks() {
 		t, err := tasks.Cancel(ctx, callerOf(ctx), in.TaskID)
 		return answer(taskWhole(t), err)
 	})
-	register(s, route{
+	registerCreate(s, route{
 		method: "POST", path: "/api/v1/tasks/{taskId}/reply", access: caller, scope: string(identity.ScopeTasksWrite),
 		id: "reply-to-task", tag: tagTasks, summary: "Say something in a task", status: http.StatusOK,
 		text: "With role user, for its requester: the agent is given the message soon, in the same context. With role agent, for the agent's owner: " +
 			"what the agent says and makes, when it calls in by itself; with a status it also ends the task that way.",
 		errors: []fault.Code{fault.CodeTaskNotFound, fault.CodeTaskNotActive},
-	}, func(ctx context.Context, in *replyTaskInput) (one[taskJSON], error) {
-		t, err := tasks.Reply(ctx, callerOf(ctx), in.TaskID, in.Body.command())
-		return answer(taskWhole(t), err)
-	})
-	register(s, route{
+	}, func(ctx context.Context, in *replyTaskInput) (app.TaskView, error) {
+		return tasks.Reply(ctx, callerOf(ctx), in.TaskID, in.Body.command())
+	}, answerWith(taskWhole), nil)
+	registerCreate(s, route{
 		method: "POST", path: "/api/dashboard/tasks", access: session, limit: &app.LimitDashboardTasks,
 		id: "create-dashboard-task", tag: tagTasks, summary: "Tell an agent to do something", status: http.StatusAccepted,
 		text:   "For people: a task that is one message. It takes a session alone.",
 		errors: []fault.Code{fault.CodeAgentNotFound, fault.CodeInsufficientCredits, fault.CodeAgentOffline},
-	}, func(ctx context.Context, in *dashboardTaskInput) (one[dashboardTaskJSON], error) {
+	}, func(ctx context.Context, in *dashboardTaskInput) (app.TaskView, error) {
 		cmd, err := in.Body.command()
 		if err != nil {
-			return one[dashboardTaskJSON]{}, err
+			return app.TaskView{}, err
 		}
-		t, err := tasks.Create(ctx, callerOf(ctx), cmd)
-		return answer(dashboardTaskJSON{t.ID}, err)
-	})
+		return tasks.Create(ctx, callerOf(ctx), cmd)
+	}, answerWith(func(t app.TaskView) dashboardTaskJSON { return dashboardTaskJSON{t.ID} }), nil)
 }

@@ -103,18 +103,17 @@ func (s *server) mountTrust() {
 		l, err := s.engine.Trust.History(ctx, callerOf(ctx), in.AgentID, page(in.Limit, in.Offset))
 		return answerList(l, err, trustEvent)
 	})
-	register(s, route{
+	registerCreate(s, route{
 		method: "POST", path: "/api/v1/trust/{agentId}/rate", access: caller, scope: string(identity.ScopeTrustWrite),
 		id: "rate-agent", tag: tagTrust, summary: "Rate an agent", status: http.StatusCreated,
 		text:   "For the requester of the completed task, once.",
 		errors: []fault.Code{fault.CodeTaskNotFound, fault.CodeAlreadyRated},
-	}, func(ctx context.Context, in *rateInput) (one[trustEventJSON], error) {
+	}, func(ctx context.Context, in *rateInput) (trust.Event, error) {
 		if !isUUID(in.Body.TaskID) {
-			return one[trustEventJSON]{}, noSuch(fault.CodeTaskNotFound, in.Body.TaskID)
+			return trust.Event{}, noSuch(fault.CodeTaskNotFound, in.Body.TaskID)
 		}
-		e, err := s.engine.Trust.Rate(ctx, callerOf(ctx), in.AgentID, app.RateAgent{
+		return s.engine.Trust.Rate(ctx, callerOf(ctx), in.AgentID, app.RateAgent{
 			TaskID: strings.ToLower(in.Body.TaskID), Stars: in.Body.Rating, Comment: in.Body.Comment,
 		})
-		return answer(trustEvent(e), err)
-	})
+	}, answerWith(trustEvent), nil)
 }

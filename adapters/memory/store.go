@@ -40,6 +40,7 @@ type Store struct {
 	history  table[[]trust.Event]
 	once     table[struct{}] // task and type of trust events
 	jobs     table[ports.Job]
+	answers  table[ports.KeptAnswer]
 }
 
 // Option is a setting of a Store.
@@ -91,7 +92,7 @@ func (s *Store) run(ctx context.Context, fn func(ctx context.Context, tx ports.T
 	}()
 	v := view{s: s, tx: t}
 	err := fn(context.WithValue(ctx, insideKey{}, s), ports.Tx{
-		Users: users{v}, Sessions: sessions{v}, Keys: keys{v}, Agents: agents{v}, Tasks: tasks{v}, Ledger: books{v}, Trust: trusts{v}, Jobs: jobs{v},
+		Users: users{v}, Sessions: sessions{v}, Keys: keys{v}, Agents: agents{v}, Tasks: tasks{v}, Ledger: books{v}, Trust: trusts{v}, Jobs: jobs{v}, Answers: answers{v},
 	})
 	if err == nil {
 		err = ctx.Err()
@@ -104,7 +105,7 @@ func (s *Store) run(ctx context.Context, fn func(ctx context.Context, tx ports.T
 func (s *Store) Read() ports.Reads {
 	v := view{s: s}
 	return ports.Reads{
-		Users: users{v}, Sessions: sessions{v}, Keys: keys{v}, Agents: agents{v}, Tasks: tasks{v}, Ledger: books{v}, Trust: trusts{v}, Jobs: jobs{v},
+		Users: users{v}, Sessions: sessions{v}, Keys: keys{v}, Agents: agents{v}, Tasks: tasks{v}, Ledger: books{v}, Trust: trusts{v}, Jobs: jobs{v}, Answers: answers{v},
 		Stats: stats{v},
 	}
 }

@@ -139,12 +139,8 @@ func (v tasks) Overdue(ctx context.Context, now time.Time, limit int) ([]string,
 	return v.openTasks(ctx, limit, func(t task.Task) bool { return !t.TimeoutAt.After(now) })
 }
 
-func (v tasks) OpenByAgent(ctx context.Context, agentID string, limit int) ([]string, error) {
-	return v.openTasks(ctx, limit, func(t task.Task) bool { return t.AgentID == agentID })
-}
-
-func (v tasks) PendingByAgent(ctx context.Context, agentID string, limit int) ([]string, error) {
-	return v.openTasks(ctx, limit, func(t task.Task) bool { return t.AgentID == agentID && t.Status == task.Pending })
+func (v tasks) OpenByAgent(ctx context.Context, agentID string, status task.Status, limit int) ([]string, error) {
+	return v.openTasks(ctx, limit, func(t task.Task) bool { return t.AgentID == agentID && (status == "" || t.Status == status) })
 }
 
 func (v tasks) Insert(_ context.Context, t task.Task, events []task.Event) error {

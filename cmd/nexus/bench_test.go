@@ -133,9 +133,9 @@ func benchTasks(b *testing.B, on string, clients int) {
 		person := s.signUp(fmt.Sprintf("asker%d@example.com", i))
 		desk := s.register(person, agentServer.URL, 0)
 		caller := identity.Caller{UserID: person.userID, Scopes: identity.Scopes{identity.ScopeAll}}
-		_, secret, err := engine.Identity.CreateKey(ctx, caller, desk, identity.NewKey{Name: "bench", Scopes: []string{"*"}})
+		key, err := engine.Identity.CreateKey(ctx, caller, desk, identity.NewKey{Name: "bench", Scopes: []string{"*"}})
 		require.NoError(b, err)
-		askers[i] = &client{base: api.URL, bearer: string(secret), userID: person.userID}
+		askers[i] = &client{base: api.URL, bearer: string(key.Secret), userID: person.userID}
 		rich(b, store, person.userID)
 	}
 	var mu sync.Mutex

@@ -103,11 +103,11 @@ func runDemo(e *env, engine *app.Engine, base string) error {
 		if _, err := engine.Identity.ByKey(e, *k.key); err == nil {
 			continue
 		}
-		_, secret, err := engine.Identity.CreateKey(e, k.caller, k.agent, identity.NewKey{Name: "Demo", Scopes: []string{"*"}})
+		key, err := engine.Identity.CreateKey(e, k.caller, k.agent, identity.NewKey{Name: "Demo", Scopes: []string{"*"}})
 		if err != nil {
 			return err
 		}
-		*k.key = string(secret)
+		*k.key = string(key.Secret)
 	}
 	if err := saveDemo(path, state); err != nil {
 		return err

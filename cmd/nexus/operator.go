@@ -110,11 +110,11 @@ type keyCreateCmd struct {
 
 func (c *keyCreateCmd) Run(e *env) error {
 	return e.withEngine(func(engine *app.Engine) error {
-		_, secret, err := engine.Identity.CreateKeyFor(e, c.Agent, identity.NewKey{Name: c.Name, Scopes: c.Scopes, ExpiresInDays: c.ExpiresInDays})
+		key, err := engine.Identity.CreateKeyFor(e, c.Agent, identity.NewKey{Name: c.Name, Scopes: c.Scopes, ExpiresInDays: c.ExpiresInDays})
 		if err != nil {
 			return err
 		}
-		fmt.Fprintln(e.out, secret)
+		fmt.Fprintln(e.out, key.Secret)
 		return nil
 	})
 }

@@ -54,6 +54,22 @@ var jobChecks = []Check{
 		n, err3 := s.Read().Jobs.Count(ctx)
 		return first(err, err2, err3, same("due", due, []ports.Ref{urgent.Ref(), early.Ref(), late.Ref(), tie.Ref()}), same("two", two, due[:2]), same("count", n, 5))
 	}},
+	{"jobs/one of an id, at the earlier time", func(ctx context.Context, s ports.Store, _ Traits) error {
+		j := ports.Job{ID: newID(), Kind: "kind", Subject: "subject", RunAt: base.Add(time.Minute), Trace: "first"}
+		sooner, later := j, j
+		sooner.RunAt, sooner.Trace, later.RunAt = base, "second", base.Add(time.Hour)
+		if err := first(enqueue(ctx, s, j), enqueue(ctx, s, later)); err != nil {
+			return err
+		}
+		_, early := claim(ctx, s, j.ID, "a", base.Add(59*time.Second))
+		err := enqueue(ctx, s, sooner)
+		got, err2 := claim(ctx, s, j.ID, "a", base)
+		err3 := enqueue(ctx, s, sooner) // while it is leased
+		_, leased := claim(ctx, s, j.ID, "b", base.Add(time.Second))
+		n, err4 := s.Read().Jobs.Count(ctx)
+		return first(err, err2, err3, err4, wantErr("not due", early, ports.ErrLeaseLost), wantErr("leased", leased, ports.ErrLeaseLost),
+			same("job", got.Trace, "first"), same("count", n, 1), finish(ctx, s, got))
+	}},
 	{"jobs/claim and finish", func(ctx context.Context, s ports.Store, _ Traits) error {
 		j := ports.Job{ID: newID(), Kind: "kind", Subject: "subject", RunAt: base, Priority: 1, Trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
 		if err := enqueue(ctx, s, j); err != nil {

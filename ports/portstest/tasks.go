@@ -162,9 +162,9 @@ var taskChecks = []Check{
 		one, err2 := r.Overdue(ctx, base.Add(8*time.Second), 10)
 		all, err3 := r.Overdue(ctx, base.Add(time.Hour), 10)
 		two, err4 := r.Overdue(ctx, base.Add(time.Hour), 2)
-		open, err5 := r.OpenByAgent(ctx, w.agent.ID, 10)
-		other, err6 := r.OpenByAgent(ctx, "other", 10)
-		pending, err7 := r.PendingByAgent(ctx, w.agent.ID, 10)
+		open, err5 := r.OpenByAgent(ctx, w.agent.ID, "", 10)
+		other, err6 := r.OpenByAgent(ctx, "other", "", 10)
+		pending, err7 := r.OpenByAgent(ctx, w.agent.ID, task.Pending, 10)
 		slices.Sort(open)
 		sorted := slices.Sorted(slices.Values(late))
 		return first(err, err1, err2, err3, err4, err5, err6, err7, same("pending", len(pending), 1), same("none", len(none), 0), same("the first", one, late[:1]), same("all, longest overdue first", all, late),

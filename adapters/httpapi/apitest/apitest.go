@@ -74,6 +74,7 @@ func Run(t *testing.T, target Target) {
 		{"TaskReplies", testTaskReplies},
 		{"TaskQueue", testTaskQueue},
 		{"DashboardTasks", testDashboardTasks},
+		{"Repeats", testRepeats},
 		{"TaskPrivacy", testTaskPrivacy},
 		{"TaskList", testTaskList},
 		{"Spending", testSpending},

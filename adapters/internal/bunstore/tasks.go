@@ -26,11 +26,11 @@ var (
 	qInsertTask = hot(`INSERT INTO tasks (` + taskColumns + `) VALUES (?` + strings.Repeat(", ?", taskColumnCount-1) + `) ON CONFLICT (id) DO NOTHING`)
 	qSaveTask   = hot(`UPDATE tasks SET status = ?, attempts = ?, started_at = ?, updated_at = ?, timeout_at = ?, completed_at = ?, remote_task_id = ?,
 		context_id = ?, last_seq = ?, asked = ?, told = ?, tried = ?, awaits_input = ?, error_code = ?, error_message = ?, output = ? WHERE id = ?`)
-	qInsertEvents   = hotMulti(`INSERT INTO task_events (task_id, seq, kind, status, at, body)`, 6, `ON CONFLICT (task_id, seq) DO NOTHING`)
-	qEvents         = hot(`SELECT seq, kind, status, at, body FROM task_events WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?`)
-	qOverdue        = hot(`SELECT id FROM tasks WHERE ` + openStatus + ` AND timeout_at <= ? ORDER BY timeout_at, id LIMIT ?`)
-	qOpenByAgent    = hot(`SELECT id FROM tasks WHERE ` + openStatus + ` AND agent_id = ? ORDER BY timeout_at, id LIMIT ?`)
-	qPendingByAgent = hot(`SELECT id FROM tasks WHERE ` + openStatus + ` AND agent_id = ? AND status = 'pending' ORDER BY id LIMIT ?`)
+	qInsertEvents = hotMulti(`INSERT INTO task_events (task_id, seq, kind, status, at, body)`, 6, `ON CONFLICT (task_id, seq) DO NOTHING`)
+	qEvents       = hot(`SELECT seq, kind, status, at, body FROM task_events WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?`)
+	qOverdue      = hot(`SELECT id FROM tasks WHERE ` + openStatus + ` AND timeout_at <= ? ORDER BY timeout_at, id LIMIT ?`)
+	qOpenByAgent  = hot(`SELECT id FROM tasks WHERE ` + openStatus + ` AND agent_id = ? ORDER BY timeout_at, id LIMIT ?`)
+	qOpenByStatus = hot(`SELECT id FROM tasks WHERE ` + openStatus + ` AND agent_id = ? AND status = ? ORDER BY timeout_at, id LIMIT ?`)
 
 	// The task is the row with place 0; an event uses the columns of the task that have its type.
 	qHistory = hot(`SELECT 0 AS place, ` + taskColumns + ` FROM tasks WHERE id = ? UNION ALL
@@ -188,13 +188,11 @@ func (v *tasks) Overdue(ctx context.Context, now time.Time, limit int) ([]string
 }
 
 // OpenByAgent implements ports.TaskReader: the next to time out first. One statement, along all open tasks.
-func (v *tasks) OpenByAgent(ctx context.Context, agentID string, limit int) ([]string, error) {
-	return v.ids(ctx, qOpenByAgent, agentID, limit)
-}
-
-// PendingByAgent implements ports.TaskReader. One statement, along all open tasks.
-func (v *tasks) PendingByAgent(ctx context.Context, agentID string, limit int) ([]string, error) {
-	return v.ids(ctx, qPendingByAgent, agentID, limit)
+func (v *tasks) OpenByAgent(ctx context.Context, agentID string, status task.Status, limit int) ([]string, error) {
+	if status == "" {
+		return v.ids(ctx, qOpenByAgent, agentID, limit)
+	}
+	return v.ids(ctx, qOpenByStatus, agentID, string(status), limit)
 }
 
 func (v *tasks) ids(ctx context.Context, q statement, args ...any) ([]string, error) {
