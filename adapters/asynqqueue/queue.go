@@ -60,6 +60,9 @@ type Queue struct {
 	done   chan struct{}
 	once   sync.Once
 	wg     sync.WaitGroup
+
+	mu    sync.RWMutex
+	start func(id string) bool // begins a job here, if there is a place; nil while Run does not run
 }
 
 // New makes a queue over the store's jobs. now must be the engine's clock. Redis need not be there yet.
@@ -93,12 +96,28 @@ func (q *Queue) Close() error {
 // Dispatch implements ports.Queue.
 func (q *Queue) Dispatch(refs ...ports.Ref) {
 	for _, r := range refs {
+		if !r.RunAt.After(q.now()) && q.begin(r.ID) {
+			continue
+		}
 		select {
 		case q.refs <- r:
 		default: // the sweeper will find it
 			return
 		}
 	}
+}
+
+// begin runs a job in this process at once, if it works and has a place: asynq would ask for it only at its next look.
+func (q *Queue) begin(id string) bool {
+	q.mu.RLock()
+	defer q.mu.RUnlock()
+	return q.start != nil && q.start(id)
+}
+
+func (q *Queue) setStart(start func(id string) bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.start = start
 }
 
 func (q *Queue) send() {
@@ -181,8 +200,11 @@ func (q *Queue) Run(ctx context.Context, handle func(ctx context.Context, jobID 
 		ShutdownTimeout: waitForHandlers, Logger: logger{q.opt.Logger}, LogLevel: asynq.WarnLevel,
 		BaseContext: func() context.Context { return context.WithoutCancel(ctx) },
 	})
+	places := make(chan struct{}, q.opt.Workers)
 	err := srv.Start(asynq.HandlerFunc(func(ctx context.Context, t *asynq.Task) error {
 		if ref := refOf(ctx, t); !q.early(ref) {
+			places <- struct{}{}
+			defer func() { <-places }()
 			q.run(ctx, ref.ID, handle)
 		}
 		return nil // whether the job is done is in the store
@@ -190,6 +212,19 @@ func (q *Queue) Run(ctx context.Context, handle func(ctx context.Context, jobID 
 	if err != nil {
 		return fmt.Errorf("start asynq: %w", err)
 	}
+	var here sync.WaitGroup
+	q.setStart(func(id string) bool {
+		select {
+		case places <- struct{}{}:
+		default:
+			return false
+		}
+		here.Go(func() {
+			defer func() { <-places }()
+			q.run(context.WithoutCancel(ctx), id, handle)
+		})
+		return true
+	})
 	q.sweep(ctx, 0)
 	tick := time.NewTicker(q.opt.SweepEvery)
 	defer tick.Stop()
@@ -200,8 +235,10 @@ func (q *Queue) Run(ctx context.Context, handle func(ctx context.Context, jobID 
 			q.sweep(ctx, overdue)
 		}
 	}
+	q.setStart(nil)
 	srv.Stop() // takes no more
 	srv.Shutdown()
+	here.Wait()
 	return nil
 }
 

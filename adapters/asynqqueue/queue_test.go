@@ -91,3 +91,34 @@ func TestAnEmptiedRedisLosesNothing(t *testing.T) {
 		require.Equal(t, 1, n, id)
 	}
 }
+
+// A process that works begins a job of its own without a detour: Redis need not even be there.
+func TestAJobOfOnesOwnBeginsAtOnce(t *testing.T) {
+	t.Parallel()
+	store, rc := memory.New(), client(t)
+	q := asynqqueue.New(store, rc, time.Now, asynqqueue.Options{Workers: 1})
+	t.Cleanup(func() { require.NoError(t, q.Close()) })
+	begun, release := make(chan string), make(chan struct{})
+	ctx, stop := context.WithCancel(t.Context())
+	over := make(chan error, 1)
+	go func() {
+		over <- q.Run(ctx, func(_ context.Context, id string) error {
+			begun <- id
+			<-release
+			return nil
+		})
+	}()
+	require.Eventually(t, func() bool { return rc.ZCard(t.Context(), "asynq:servers").Val() > 0 }, 10*time.Second, time.Millisecond, "it works")
+	require.NoError(t, rc.Close())
+	q.Dispatch(ports.Ref{ID: "later", RunAt: time.Now().Add(time.Hour)}, ports.Ref{ID: "now", RunAt: time.Now()})
+	require.Equal(t, "now", <-begun)
+	q.Dispatch(ports.Ref{ID: "no place", RunAt: time.Now()})
+	select {
+	case id := <-begun:
+		t.Fatal(id)
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(release)
+	stop()
+	require.NoError(t, <-over)
+}
