@@ -201,17 +201,6 @@ func (q *Queue) Run(ctx context.Context, handle func(ctx context.Context, jobID 
 		BaseContext: func() context.Context { return context.WithoutCancel(ctx) },
 	})
 	places := make(chan struct{}, q.opt.Workers)
-	err := srv.Start(asynq.HandlerFunc(func(ctx context.Context, t *asynq.Task) error {
-		if ref := refOf(ctx, t); !q.early(ref) {
-			places <- struct{}{}
-			defer func() { <-places }()
-			q.run(ctx, ref.ID, handle)
-		}
-		return nil // whether the job is done is in the store
-	}))
-	if err != nil {
-		return fmt.Errorf("start asynq: %w", err)
-	}
 	var here sync.WaitGroup
 	q.setStart(func(id string) bool {
 		select {
@@ -225,6 +214,19 @@ func (q *Queue) Run(ctx context.Context, handle func(ctx context.Context, jobID 
 		})
 		return true
 	})
+	err := srv.Start(asynq.HandlerFunc(func(ctx context.Context, t *asynq.Task) error {
+		if ref := refOf(ctx, t); !q.early(ref) {
+			places <- struct{}{}
+			defer func() { <-places }()
+			q.run(ctx, ref.ID, handle)
+		}
+		return nil // whether the job is done is in the store
+	}))
+	if err != nil {
+		q.setStart(nil)
+		here.Wait()
+		return fmt.Errorf("start asynq: %w", err)
+	}
 	q.sweep(ctx, 0)
 	tick := time.NewTicker(q.opt.SweepEvery)
 	defer tick.Stop()
