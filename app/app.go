@@ -100,6 +100,7 @@ type Engine struct {
 	Tasks    *Tasks
 	Trust    *Trust
 	Billing  *Billing
+	Gateway  *Gateway
 	Limits   *Limits
 	Worker   *Worker
 
@@ -114,7 +115,7 @@ func New(cfg Config) (*Engine, error) {
 	}
 	c := &core{Config: cfg, turns: turns{limit: cfg.MaxCallsPerAgent}, places: make(chan struct{}, cfg.MaxCalls)}
 	e := &Engine{
-		Identity: &Identity{core: c}, Agents: &Agents{c}, Tasks: &Tasks{c}, Trust: &Trust{c}, Billing: &Billing{c}, Limits: &Limits{c},
+		Identity: &Identity{core: c}, Agents: &Agents{c}, Tasks: &Tasks{c}, Trust: &Trust{c}, Billing: &Billing{c}, Gateway: &Gateway{c}, Limits: &Limits{c},
 		core: c,
 	}
 	e.Worker = &Worker{core: c}

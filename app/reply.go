@@ -14,6 +14,7 @@ import (
 // ReplyTask is what one side says in an open task.
 type ReplyTask struct {
 	Role      task.Role // RoleUser for the requester's side, RoleAgent for the agent's
+	MessageID string    // "": one is made up
 	Parts     []task.Part
 	Artifacts []task.Artifact // of the agent's side only
 	// Status, of the agent's side only, is what the task becomes by it: Running, Completed, Failed, or "" for Running.
@@ -38,6 +39,7 @@ func (in ReplyTask) check() error {
 	default:
 		bad.Add("message.role", "must be user or agent")
 	}
+	bad.Check(len(in.MessageID) <= task.MaxName, "message.messageId", "must be at most %d bytes long", task.MaxName)
 	if err := bad.Err(); err != nil {
 		return err
 	}
@@ -103,7 +105,11 @@ func (in ReplyTask) command(u *unit) task.Command {
 	}
 	var said []task.Message
 	if len(in.Parts) > 0 {
-		said = []task.Message{{ID: u.id(), Role: in.Role, Parts: in.Parts}}
+		id := in.MessageID
+		if id == "" {
+			id = u.id()
+		}
+		said = []task.Message{{ID: id, Role: in.Role, Parts: in.Parts}}
 	}
 	switch {
 	case in.Role == task.RoleUser:

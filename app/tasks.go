@@ -47,6 +47,10 @@ type CreateTask struct {
 	MinTrust    *float64
 	// QueueIfOffline lets the task wait, within its time, for an agent that is offline; without it that is AGENT_OFFLINE.
 	QueueIfOffline bool
+	// Message, if set, is the request as it was written, which then goes to the agent as it is; a title may be made of it.
+	Message *task.Message
+	// Conversation is what the requester's side calls the context that the task belongs to.
+	Conversation string
 }
 
 // Create takes a task on: the price is held, and the task is forwarded to the agent soon after. Any known caller may
@@ -55,9 +59,14 @@ func (s *Tasks) Create(ctx context.Context, c identity.Caller, in CreateTask) (T
 	if err := identity.Authorize(c, identity.TaskCreate, identity.Resource{}); err != nil {
 		return TaskView{}, err
 	}
+	return s.make(ctx, c, in)
+}
+
+// make creates a task for a caller who may, or for a stranger.
+func (s *Tasks) make(ctx context.Context, c identity.Caller, in CreateTask) (TaskView, error) {
 	draft := task.Draft{
 		Title: in.Title, Description: in.Description, Input: in.Input, Timeout: in.Timeout, SkillID: in.SkillID,
-		MaxBudget: in.MaxBudget, RequesterUserID: c.UserID, RequesterAgentID: c.AgentID, AgentID: in.AgentID,
+		MaxBudget: in.MaxBudget, Message: in.Message, Conversation: in.Conversation, RequesterUserID: c.UserID, RequesterAgentID: c.AgentID, AgentID: in.AgentID,
 	}
 	if err := draft.CheckRequest(); err != nil { // before a transaction is spent on it
 		return TaskView{}, err
@@ -85,6 +94,9 @@ func (s *Tasks) Create(ctx context.Context, c identity.Caller, in CreateTask) (T
 		a, err := liveAgent(ctx, u.Agents.Get, in.AgentID)
 		if err == nil && in.QueueIfOffline && a.StatusAt(u.now) == registry.Offline {
 			a, err = liveAgent(ctx, u.Agents.Lock, in.AgentID) // against its coming back at this moment
+		}
+		if err == nil && a.Price > 0 && !c.Known() { // nobody else pays for a stranger
+			err = identity.Unauthorized()
 		}
 		if err == nil {
 			err = s.checkAgent(a, in, u.now)
@@ -225,7 +237,7 @@ func (u *unit) settle(ctx context.Context, t task.Task) error {
 
 // learn takes a task's end as evidence about its agent. A cancelled task is none.
 func (c *core) learn(ctx context.Context, u *unit, t task.Task, agent registry.Agent) error {
-	e := trust.Evidence{EventID: u.id(), TaskID: t.ID, At: u.now, Limit: t.Timeout, Own: t.AgentOwnerID == t.RequesterUserID}
+	e := trust.Evidence{EventID: u.id(), TaskID: t.ID, At: u.now, Limit: t.Timeout, Own: t.AgentOwnerID == t.RequesterUserID || t.RequesterUserID == ""}
 	switch {
 	case t.Status == task.Completed:
 		e.Type, e.Reason, e.Took = trust.TaskCompleted, "completed the task", t.CompletedAt.Sub(*t.StartedAt)
@@ -260,7 +272,7 @@ func (c *core) weigh(ctx context.Context, u *unit, agent registry.Agent, e trust
 
 func taskResource(t task.Task) identity.Resource {
 	return identity.Resource{
-		OwnerUserID: t.AgentOwnerID, RequesterUserID: t.RequesterUserID,
+		OwnerUserID: t.AgentOwnerID, RequesterUserID: t.RequesterUserID, Open: t.RequesterUserID == "",
 		Missing: fault.NotFoundf(fault.CodeTaskNotFound, "Task", t.ID),
 	}
 }
@@ -282,7 +294,9 @@ type TaskQuery struct {
 	Status  task.Status // "": any
 	AgentID string
 	Role    string // requester, assignee (of one's agents), or "" for both
-	Page    Page
+	// Conversation narrows to the tasks of one context, by the name of the requester's side.
+	Conversation string
+	Page         Page
 }
 
 // List returns the caller's tasks, newest first, without messages and artifacts.
@@ -293,7 +307,7 @@ func (s *Tasks) List(ctx context.Context, c identity.Caller, q TaskQuery) (List[
 	}
 	var bad fault.Fields
 	bad.Check(q.Status == "" || slices.Contains(task.Statuses(), q.Status), "status", "must be one of %v", task.Statuses())
-	f := ports.TaskFilter{AgentID: q.AgentID, Status: q.Status}
+	f := ports.TaskFilter{AgentID: q.AgentID, Status: q.Status, Conversation: q.Conversation}
 	switch q.Role {
 	case "":
 		f.RequesterUserID, f.AgentOwnerID = c.UserID, c.UserID

@@ -435,8 +435,8 @@ func (w *Worker) begin(ctx context.Context, u *unit, f *forwarding) (err error) 
 
 // unheard is the first message of the requester's that the agent was not given yet, and its place in the log.
 func (u *unit) unheard(ctx context.Context, t task.Task) (task.Message, int64, error) {
-	if seq, ok := t.First(); ok { // which is known without a look at the log
-		return t.Request(), seq, nil
+	if seq, ok := t.First(); ok && !t.Verbatim { // which is known without a look at the log
+		return t.Said(t.Request(), seq), seq, nil
 	}
 	for after := t.Told; ; {
 		events, err := u.Tasks.Events(ctx, t.ID, after, watchBatch)
@@ -445,7 +445,7 @@ func (u *unit) unheard(ctx context.Context, t task.Task) (task.Message, int64, e
 		}
 		for _, e := range events {
 			if e.Message != nil && e.Message.Role == task.RoleUser {
-				return *e.Message, e.Seq, nil
+				return t.Said(*e.Message, e.Seq), e.Seq, nil
 			}
 			after = e.Seq
 		}

@@ -13,6 +13,7 @@ type TaskFilter struct {
 	AgentOwnerID    string // or tasks that this user's agents were given; both set: either
 	AgentID         string
 	Status          task.Status
+	Conversation    string
 }
 
 // TaskReader finds tasks. One that is not there is TASK_NOT_FOUND.

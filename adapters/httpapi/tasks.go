@@ -22,7 +22,7 @@ type taskJSON struct {
 	Description      string         `json:"description"`
 	Status           task.Status    `json:"status" enum:"pending,assigned,running,completed,failed,cancelled"`
 	InputRequired    bool           `json:"inputRequired" doc:"The agent has asked something, and goes on once its requester has replied."`
-	RequesterUserID  string         `json:"requesterUserId" format:"uuid"`
+	RequesterUserID  *string        `json:"requesterUserId" format:"uuid" doc:"null when a stranger asked, of an agent that costs nothing."`
 	RequesterAgentID *string        `json:"requesterAgentId" format:"uuid" doc:"null when a person asked."`
 	AssignedAgentID  string         `json:"assignedAgentId" format:"uuid"`
 	SkillID          *string        `json:"skillId"`
@@ -95,7 +95,7 @@ func artifact(a task.Artifact) artifactJSON {
 // taskSummary is a task without what was said and made in it.
 func taskSummary(t task.Task) taskJSON {
 	out := taskJSON{
-		ID: t.ID, Title: t.Title, Description: t.Description, Status: t.Status, InputRequired: t.AwaitsInput, RequesterUserID: t.RequesterUserID,
+		ID: t.ID, Title: t.Title, Description: t.Description, Status: t.Status, InputRequired: t.AwaitsInput, RequesterUserID: textOrNull(t.RequesterUserID),
 		RequesterAgentID: textOrNull(t.RequesterAgentID), AssignedAgentID: t.AgentID, SkillID: textOrNull(t.SkillID),
 		Input: object(t.Input), Output: anything(t.Output), MaxBudgetCredits: amountOf(t.MaxBudget), CostCredits: amount(t.Cost()),
 		Attempts: t.Attempts, TimeoutSeconds: int(t.Timeout / time.Second), TimeoutAt: t.TimeoutAt.UTC(), CreatedAt: t.CreatedAt.UTC(),

@@ -100,7 +100,7 @@ func (v tasks) List(ctx context.Context, f ports.TaskFilter, p ports.Page) ([]ta
 	var found []task.Task
 	for _, t := range v.s.tasks.rows {
 		party := f.RequesterUserID != "" && t.RequesterUserID == f.RequesterUserID || f.AgentOwnerID != "" && t.AgentOwnerID == f.AgentOwnerID
-		if party && (f.AgentID == "" || t.AgentID == f.AgentID) && (f.Status == "" || t.Status == f.Status) {
+		if party && (f.AgentID == "" || t.AgentID == f.AgentID) && (f.Status == "" || t.Status == f.Status) && (f.Conversation == "" || t.Conversation == f.Conversation) {
 			found = append(found, t)
 		}
 	}

@@ -83,6 +83,7 @@ func (c Caller) Known() bool { return c.UserID != "" }
 type Resource struct {
 	OwnerUserID     string // of the agent, or of the task's agent
 	RequesterUserID string // of the task
+	Open            bool   // a stranger's task: whoever knows its id has part in it
 	Missing         error  // what to answer a caller from whom it must be hidden
 }
 
@@ -125,32 +126,36 @@ var rules = [numActions]struct {
 	scope  Scope
 	who    relation
 	hidden bool
+	open   bool // strangers may do it to what is open
 }{
-	AgentRegister: {ScopeAgentsWrite, anyone, false},
-	AgentRead:     {ScopeAgentsRead, anyone, false},
-	AgentChange:   {ScopeAgentsWrite, owner, false},
-	AgentListOwn:  {ScopeAgentsRead, anyone, false},
-	KeyCreate:     {ScopeKeysWrite, owner, false},
-	KeyList:       {ScopeAgentsRead, owner, false},
-	KeyRevoke:     {ScopeKeysWrite, owner, false},
-	TaskCreate:    {ScopeTasksWrite, anyone, false},
-	TaskRead:      {ScopeTasksRead, party, true},
-	TaskCancel:    {ScopeTasksWrite, requester, true},
-	TaskReply:     {ScopeTasksWrite, requester, true},
-	TaskAnswer:    {ScopeTasksWrite, owner, true},
-	TaskList:      {ScopeTasksRead, anyone, false},
-	TrustRead:     {ScopeTrustRead, anyone, false},
-	TrustRate:     {ScopeTrustWrite, requester, true},
-	BillingRead:   {ScopeBillingRead, anyone, false},
+	AgentRegister: {ScopeAgentsWrite, anyone, false, false},
+	AgentRead:     {ScopeAgentsRead, anyone, false, false},
+	AgentChange:   {ScopeAgentsWrite, owner, false, false},
+	AgentListOwn:  {ScopeAgentsRead, anyone, false, false},
+	KeyCreate:     {ScopeKeysWrite, owner, false, false},
+	KeyList:       {ScopeAgentsRead, owner, false, false},
+	KeyRevoke:     {ScopeKeysWrite, owner, false, false},
+	TaskCreate:    {ScopeTasksWrite, anyone, false, false},
+	TaskRead:      {ScopeTasksRead, party, true, true},
+	TaskCancel:    {ScopeTasksWrite, requester, true, true},
+	TaskReply:     {ScopeTasksWrite, requester, true, true},
+	TaskAnswer:    {ScopeTasksWrite, owner, true, false},
+	TaskList:      {ScopeTasksRead, anyone, false, false},
+	TrustRead:     {ScopeTrustRead, anyone, false, false},
+	TrustRate:     {ScopeTrustWrite, requester, true, false},
+	BillingRead:   {ScopeBillingRead, anyone, false, false},
 }
 
 // Authorize decides whether the caller may do the action on the resource. For actions on nothing in particular the
-// resource is the zero value. The order of refusals: no credential, missing scope, hidden, not theirs.
+// resource is the zero value. What is open needs no credential. The order of refusals: no credential, missing scope, hidden, not theirs.
 func Authorize(c Caller, a Action, r Resource) error {
+	rule := rules[a]
+	if r.Open && rule.open {
+		return nil
+	}
 	if !c.Known() {
 		return Unauthorized()
 	}
-	rule := rules[a]
 	if !c.Scopes.Allow(rule.scope) {
 		return missingScope(rule.scope)
 	}

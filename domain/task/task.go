@@ -4,6 +4,7 @@ package task
 
 import (
 	"encoding/json"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -39,6 +40,7 @@ func Statuses() []Status { return []Status{Pending, Assigned, Running, Completed
 const (
 	MaxTitle       = 200    // characters
 	MaxDescription = 10_000 // characters
+	MaxName        = 255    // characters of an id that someone else gave
 	MaxInput       = 256 << 10
 	MaxOutput      = 1 << 20 // bytes of everything an agent answers
 	MinTimeout     = 10 * time.Second
@@ -70,7 +72,7 @@ type Task struct {
 	Title            string
 	Description      string
 	Status           Status
-	RequesterUserID  string
+	RequesterUserID  string // "" when a stranger asked, of an agent that costs nothing
 	RequesterAgentID string // "" when a person asked
 	AgentID          string
 	AgentOwnerID     string // who is paid; the agent's owner when the task was made
@@ -92,6 +94,10 @@ type Task struct {
 	RemoteTaskID     string // the agent's own id for it
 	ContextID        string // the agent's conversation
 	LastSeq          int64  // of the newest event
+	Conversation     string // what the requester's side calls the context that the task belongs to; may be ""
+	// Verbatim says that the request is what the requester wrote, part by part, and not made of title, description and
+	// input.
+	Verbatim bool
 
 	// What the requester said and what the agent was given of it, by the sequence numbers of the messages. The agent has
 	// one to hear when Asked is above Told.
@@ -200,6 +206,8 @@ type Draft struct {
 	SkillID          string
 	Price            credits.Amount // the agent's price now
 	Wait             bool           // the agent is offline: the task is pending until it is back
+	Message          *Message       // the request as it was written, if that is more than title, description and input
+	Conversation     string
 	At               time.Time
 }
 
@@ -213,7 +221,16 @@ func (d Draft) CheckRequest() error {
 	bad.Check(d.Timeout == 0 || (d.Timeout >= MinTimeout && d.Timeout <= MaxTimeout),
 		"timeoutSeconds", "must be %d to %d", int(MinTimeout.Seconds()), int(MaxTimeout.Seconds()))
 	bad.Check(d.MaxBudget == nil || *d.MaxBudget >= 0, "maxBudgetCredits", "must not be negative")
-	return bad.Err()
+	bad.Check(utf8.RuneCountInString(d.Conversation) <= MaxName, "contextId", "must be at most %d characters long", MaxName)
+	if err := bad.Err(); err != nil || d.Message == nil {
+		return err
+	}
+	bad.Check(utf8.RuneCountInString(d.Message.ID) <= MaxName, "message.messageId", "must be at most %d characters long", MaxName)
+	bad.Check(len(d.Message.Parts) > 0, "message.parts", "must have at least one part")
+	if err := bad.Err(); err != nil {
+		return err
+	}
+	return CheckSaid("message", d.Message.Parts, nil)
 }
 
 // New makes the task and its first events. A price over the requester's own limit is refused; a task for an agent of
@@ -244,7 +261,7 @@ func New(d Draft) (Task, []Event, error) {
 		RequesterUserID: d.RequesterUserID, RequesterAgentID: d.RequesterAgentID,
 		AgentID: d.AgentID, AgentOwnerID: d.AgentOwnerID, SkillID: d.SkillID,
 		Input: input, MaxBudget: d.MaxBudget, Price: price, Timeout: timeout,
-		CreatedAt: d.At, UpdatedAt: d.At, TimeoutAt: d.At.Add(timeout),
+		CreatedAt: d.At, UpdatedAt: d.At, TimeoutAt: d.At.Add(timeout), Conversation: d.Conversation, Verbatim: d.Message != nil,
 	}
 	if d.Wait {
 		t.Status = Pending
@@ -252,13 +269,16 @@ func New(d Draft) (Task, []Event, error) {
 	m := machine{t: t, at: d.At}
 	m.emit(Event{Kind: EventStatus})
 	request := t.Request()
+	if d.Message != nil {
+		request.ID, request.Parts = d.Message.ID, d.Message.Parts
+	}
 	m.emit(Event{Kind: EventMessage, Message: &request})
 	m.t.Asked = m.t.LastSeq
 	return m.t, m.events, nil
 }
 
-// Request is the task's first message: what to do as text, and the input as data when there is any. Its id is the
-// task's, the same on every attempt, so that an agent can tell a repeat.
+// Request is the first message of a task that is not verbatim: what to do as text, and the input as data when there is
+// any.
 func (t Task) Request() Message {
 	text := t.Description
 	if text == "" {
@@ -279,6 +299,16 @@ func (t Task) Unheard() bool { return t.Asked > t.Told }
 
 // First reports whether what the agent is to be given next is the request itself, and its place in the log.
 func (t Task) First() (seq int64, ok bool) { return requestSeq, t.Told < requestSeq }
+
+// Said is a message of the log as the agent is given it: under an id of the task's, the same on every attempt, so that
+// the agent can tell a repeat, and no two requesters' ids are taken for one.
+func (t Task) Said(m Message, seq int64) Message {
+	m.ID = t.ID
+	if seq != requestSeq {
+		m.ID += "/" + strconv.FormatInt(seq, 10)
+	}
+	return m
+}
 
 // TitleOf makes a title of a text: its first line that says something, cut to the length that a title may have.
 func TitleOf(text string) string {

@@ -35,7 +35,7 @@ var (
 	// The task is the row with place 0; an event uses the columns of the task that have its type.
 	qHistory = hot(`SELECT 0 AS place, ` + taskColumns + ` FROM tasks WHERE id = ? UNION ALL
 		SELECT seq, kind, status, '', '', '', '', '', CAST(NULL AS BIGINT), 0, 0, 0, at, CAST(NULL AS BIGINT), 0, 0, CAST(NULL AS BIGINT), '', CAST(NULL AS BIGINT),
-		'', '', 0, 0, 0, 0, 0, CAST(NULL AS TEXT), CAST(NULL AS TEXT), '', body, CAST(NULL AS TEXT), CAST(NULL AS TEXT)
+		'', '', 0, '', 0, 0, 0, 0, 0, CAST(NULL AS TEXT), CAST(NULL AS TEXT), '', body, CAST(NULL AS TEXT), CAST(NULL AS TEXT)
 		FROM task_events WHERE task_id = ? AND kind IN ('message', 'artifact') ORDER BY 1`)
 )
 
@@ -125,6 +125,10 @@ func (v *tasks) List(ctx context.Context, f ports.TaskFilter, page ports.Page) (
 	if f.AgentID != "" {
 		narrow += " AND agent_id = ?"
 		extra = append(extra, f.AgentID)
+	}
+	if f.Conversation != "" {
+		narrow += " AND conversation = ?"
+		extra = append(extra, f.Conversation)
 	}
 	if f.Status != "" {
 		narrow += " AND status = ?"
