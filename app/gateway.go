@@ -136,3 +136,8 @@ func about(parts []task.Part) (title string, input json.RawMessage) {
 	}
 	return task.TitleOf(text.String()), input
 }
+
+// Agent returns an agent as anyone may see it. One read.
+func (s *Gateway) Agent(ctx context.Context, id string) (registry.Agent, error) {
+	return liveAgent(ctx, s.Store.Read().Agents.Get, id)
+}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/nexus-protocol/nexus/adapters/internal/peer"
 	"github.com/nexus-protocol/nexus/app"
 	"github.com/nexus-protocol/nexus/domain/fault"
 	"github.com/nexus-protocol/nexus/ports"
@@ -39,6 +40,10 @@ type Options struct {
 	// Observe, if set, is called with each request. What it returns becomes the request's context, and done is called
 	// once the request is answered, with the pattern of its route ("" if none took it) and the status (0 if there is none).
 	Observe func(r *http.Request) (ctx context.Context, done func(pattern string, status int))
+	// Open, if set, serves routes that need no credential, by their patterns, such as the A2A gateway's. It gets requests
+	// with the sender's address noted in their context, for whoever knows where to look.
+	Open   http.Handler
+	OpenAt []string
 }
 
 // server is the API over one engine.
@@ -92,6 +97,12 @@ func (s *server) mountAll() {
 	s.mountBilling()
 	s.mountHealth()
 	s.mountDocs()
+	for _, pattern := range s.opt.OpenAt {
+		method, path, _ := strings.Cut(pattern, " ")
+		s.handle(route{method: method, path: path, access: public}, func(x *exchange, r *http.Request) {
+			s.opt.Open.ServeHTTP(x, r.WithContext(peer.With(r.Context(), s.clientAddress(r))))
+		})
+	}
 }
 
 // access says who may call a route at all. What a caller may do there is for app to say.

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/nexus-protocol/nexus/adapters/a2agateway"
 	"github.com/nexus-protocol/nexus/adapters/httpapi"
 	"github.com/nexus-protocol/nexus/adapters/telemetry"
 )
@@ -136,6 +137,7 @@ func (s *serveCmd) Run(e *env) (err error) {
 	handler := httpapi.New(engine, httpapi.Options{
 		Logger: e.log, PublicURL: s.PublicURL, Version: version, TrustedProxies: s.TrustedProxies, RateLimit: s.RateLimit == "on",
 		ReadyChecks: ready, Observe: observe,
+		Open: a2agateway.New(engine, a2agateway.Options{Logger: e.log, PublicURL: s.PublicURL, Version: version}), OpenAt: a2agateway.Patterns(),
 	})
 	if s.Role == "worker" {
 		handler = httpapi.NewHealth(engine, httpapi.Options{Logger: e.log, Version: version, ReadyChecks: ready, Observe: observe})

@@ -1,0 +1,96 @@
+package a2agateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/nexus-protocol/nexus/app"
+	"github.com/nexus-protocol/nexus/domain/task"
+)
+
+// writeFor bounds each single write of a stream: who does not read it is not waited for.
+const writeFor = 10 * time.Second
+
+// stream answers with the task and then with what happens to it, as server-sent events.
+func (c *call) stream(w http.ResponseWriter, r *http.Request, id json.RawMessage, v app.TaskView) {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no")
+	rc := http.NewResponseController(w)
+	_ = rc.SetReadDeadline(time.Time{}) // tests have none
+	send := func(text []byte) bool {
+		_ = rc.SetWriteDeadline(time.Now().Add(writeFor))
+		_, err := w.Write(text)
+		return err == nil && rc.Flush() == nil
+	}
+	data := func(result any, failure *rpcError) bool {
+		answer := object{"jsonrpc": "2.0", "id": id}
+		if failure != nil {
+			answer["error"] = failure
+		} else {
+			answer["result"] = result
+		}
+		body, err := encode(answer)
+		if err != nil {
+			c.g.log.ErrorContext(ctx, "a2a event could not be encoded", "error", err)
+			return false
+		}
+		return send(bytes.Join([][]byte{[]byte("data: "), body, []byte("\n\n")}, nil))
+	}
+	if !data(c.speaks.wrapped(c.speaks.task(v, nil)), nil) {
+		return
+	}
+	if v.Status.Ended() || v.AwaitsInput { // nothing is to come, which callers of 0.3 want to be told
+		last := task.Event{Kind: task.EventStatus, Status: v.Status, AwaitsInput: v.AwaitsInput, Error: v.Error, At: v.UpdatedAt}
+		if v.Status.Ended() {
+			last.Kind = task.EventComplete
+		}
+		data(c.speaks.event(v.Task, last), nil)
+		return
+	}
+	type step struct {
+		e   task.Event
+		err error
+	}
+	steps := make(chan step)
+	go func() {
+		defer close(steps)
+		for e, err := range c.g.engine.Tasks.Watch(ctx, c.caller, v.ID, v.LastSeq) {
+			select {
+			case steps <- step{e, err}:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	alive := time.NewTicker(c.g.opt.KeepAlive)
+	defer alive.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-alive.C:
+			if !send([]byte(": alive\n\n")) {
+				return
+			}
+		case s, open := <-steps:
+			switch {
+			case !open:
+				return
+			case s.err != nil:
+				failure, _ := errorOf(s.err)
+				data(nil, failure)
+				return
+			}
+			if e := c.speaks.event(v.Task, s.e); e != nil && !data(e, nil) || over(s.e) {
+				return
+			}
+		}
+	}
+}
