@@ -1,0 +1,376 @@
+package scheduler
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nexus-protocol/nexus/domain/fault"
+)
+
+// Command is something that happened to a run: Start, StepStarted, StepCompleted, StepFailed, StepTimedOut,
+// StepCancelled, Cancel, Tick. At is when.
+type Command interface{ command() }
+
+// Start begins a pending run.
+type Start struct{ At time.Time }
+
+// StepStarted tells that the attempt's task exists.
+type StepStarted struct {
+	Step    int
+	Attempt int
+	TaskID  string
+	At      time.Time
+}
+
+// StepCompleted tells that the attempt's task has completed. Output is any JSON value, nil counts as null; it
+// is kept, not copied. An output that is no JSON or over MaxOutput fails the step for good, since another attempt would pay for the same answer again.
+type StepCompleted struct {
+	Step    int
+	Attempt int
+	Output  json.RawMessage
+	At      time.Time
+}
+
+// StepFailed tells that the attempt's task has failed, or that it could not be created. The step is tried again if
+// that may help and its policy has an attempt left.
+type StepFailed struct {
+	Step      int
+	Attempt   int
+	Error     Error
+	Retryable bool // whether another attempt may end better
+	At        time.Time
+}
+
+// StepTimedOut tells that the attempt's task has failed because its time ran out. It is retryable.
+type StepTimedOut struct {
+	Step    int
+	Attempt int
+	At      time.Time
+}
+
+// StepCancelled tells that somebody cancelled the attempt's task, but not the run. It is not tried again.
+type StepCancelled struct {
+	Step    int
+	Attempt int
+	At      time.Time
+}
+
+// Cancel ends the run by its owner's wish.
+type Cancel struct{ At time.Time }
+
+// Tick tells that time has passed: attempts that are due begin. For those that are not it asks again for their timers,
+// so that one which came early or was lost costs no attempt.
+type Tick struct{ At time.Time }
+
+func (Start) command()         {}
+func (StepStarted) command()   {}
+func (StepCompleted) command() {}
+func (StepFailed) command()    {}
+func (StepTimedOut) command()  {}
+func (StepCancelled) command() {}
+func (Cancel) command()        {}
+func (Tick) command()          {}
+
+// Decision is what follows from a command. The zero Decision is nothing at all.
+type Decision struct {
+	Events  []Event
+	Starts  []StartStep
+	Timers  []SetTimer
+	Cancels []CancelTask
+	Changed Set  // the steps whose rows have to be saved; the run's row has to be if there are events
+	Ended   bool // the run has ended by this command
+}
+
+// StartStep asks for the task of one attempt.
+type StartStep struct {
+	Step    int
+	Attempt int             // from 1
+	Key     string          // see Key; a task of this key must be created once
+	Input   json.RawMessage // the step's own input plus step_<i>_output for each dependency i
+}
+
+// SetTimer asks for a Tick at a time. Setting the timer of a key twice must be the same as setting it once.
+type SetTimer struct {
+	Step    int
+	Attempt int    // that the timer begins
+	Key     string // of that attempt
+	At      time.Time
+}
+
+// CancelTask asks that the task of an attempt be cancelled. A task that has ended meanwhile is left as it is.
+type CancelTask struct {
+	Step    int
+	Attempt int
+	Key     string
+	TaskID  string // "" when the run was never told of one; then it has to be looked for by the key
+}
+
+// Apply lets one command happen. The given run is left as it was.
+//
+// What comes twice, too late, out of order, or from an earlier attempt changes nothing and is no error. Refused are an
+// answer for a step or attempt that the run never began and a StepStarted without a task (VALIDATION_ERROR), a second task
+// for one attempt (IDEMPOTENCY_CONFLICT), and the cancelling of a run that has completed or failed (TASK_NOT_ACTIVE).
+//
+// A transition reads the outputs of other steps only to make the inputs in Starts: of the dependencies of steps that begin.
+func Apply(r Run, c Command) (Run, Decision, error) {
+	if r.Plan == nil || len(r.Steps) != len(r.Plan.steps) {
+		return r, Decision{}, broken("run %s has not the steps of its plan", r.ID)
+	}
+	m := machine{run: r}
+	var err error
+	switch c := c.(type) {
+	case Start:
+		m.at = c.At
+		m.start()
+	case StepStarted:
+		m.at = c.At
+		err = m.stepStarted(c)
+	case StepCompleted:
+		m.at = c.At
+		var open bool
+		if open, err = m.awaits(c.Step, c.Attempt); open {
+			m.completed(c.Step, c.Output)
+		}
+	case StepFailed:
+		m.at = c.At
+		var open bool
+		if open, err = m.awaits(c.Step, c.Attempt); open {
+			m.failed(c.Step, c.Error, c.Retryable)
+		}
+	case StepTimedOut:
+		m.at = c.At
+		var open bool
+		if open, err = m.awaits(c.Step, c.Attempt); open {
+			m.failed(c.Step, Error{Code: ErrTimeout, Message: "the agent did not finish within " + r.Plan.steps[c.Step].Timeout.String()}, true)
+		}
+	case StepCancelled:
+		m.at = c.At
+		var open bool
+		if open, err = m.awaits(c.Step, c.Attempt); open {
+			m.stepEvent(c.Step, EventStepCancelled, Cancelled, Event{})
+			m.skip(c.Step, "was cancelled")
+			m.settle()
+		}
+	case Cancel:
+		m.at = c.At
+		err = m.cancel()
+	case Tick:
+		m.at = c.At
+		m.tick()
+	default:
+		err = broken("unknown command %T", c)
+	}
+	if err != nil {
+		return r, Decision{}, err
+	}
+	m.d.Ended = !r.Status.Ended() && m.run.Status.Ended()
+	return m.run, m.d, nil
+}
+
+type machine struct {
+	run Run
+	own bool // run.Steps is a copy
+	at  time.Time
+	d   Decision
+}
+
+func (m *machine) emit(e *Event) {
+	if !m.own {
+		m.run.Steps = slices.Clone(m.run.Steps)
+		m.own = true
+	}
+	e.RunID, e.Seq, e.At = m.run.ID, m.run.LastSeq+1, m.at
+	m.run.fold(e)
+	m.d.Events = append(m.d.Events, *e)
+}
+
+func (m *machine) stepEvent(step int, kind Kind, status Status, e Event) {
+	e.Kind, e.Status, e.Step = kind, status, step
+	if e.Attempt == 0 {
+		e.Attempt = m.run.Steps[step].Attempts
+	}
+	m.d.Changed.add(step)
+	m.emit(&e)
+}
+
+// awaits reports whether the answer of the attempt is one that the run still waits for.
+func (m *machine) awaits(step, attempt int) (bool, error) {
+	if step < 0 || step >= len(m.run.Steps) {
+		return false, refused("step", "run %s has no step %d", m.run.ID, step)
+	}
+	s := &m.run.Steps[step]
+	if attempt < 1 || attempt > s.Attempts {
+		return false, refused("attempt", "step %d of run %s has begun %d attempts; there is no attempt %d", step, m.run.ID, s.Attempts, attempt)
+	}
+	return attempt == s.Attempts && s.InFlight(), nil
+}
+
+func refused(path, format string, args ...any) error {
+	var bad fault.Fields
+	bad.Add(path, format, args...)
+	return bad.Err()
+}
+
+func (m *machine) start() {
+	if m.run.Status != Pending {
+		return
+	}
+	m.d.Events = make([]Event, 0, 2)
+	m.emit(&Event{Kind: EventStarted, Status: Running, Step: -1})
+	for i := range m.run.Steps {
+		if m.run.Steps[i].Remaining == 0 {
+			m.begin(i)
+		}
+	}
+}
+
+// begin starts the step's next attempt.
+func (m *machine) begin(step int) {
+	attempt := m.run.Steps[step].Attempts + 1
+	m.stepEvent(step, EventStepScheduled, Pending, Event{Attempt: attempt})
+	m.d.Starts = append(m.d.Starts, StartStep{
+		Step: step, Attempt: attempt, Key: Key(m.run.ID, step, attempt), Input: m.run.input(step),
+	})
+}
+
+func (m *machine) stepStarted(c StepStarted) error {
+	open, err := m.awaits(c.Step, c.Attempt)
+	if err != nil {
+		return err
+	}
+	if c.TaskID == "" {
+		return refused("taskId", "is required")
+	}
+	s := &m.run.Steps[c.Step]
+	switch {
+	case c.Attempt < s.Attempts || s.TaskID == c.TaskID:
+	case s.TaskID != "":
+		return fault.New(fault.Conflict, fault.CodeIdempotencyConflict,
+			"attempt %d of step %d of run %s has the task %s already; %s is one too many", c.Attempt, c.Step, m.run.ID, s.TaskID, c.TaskID)
+	case open:
+		m.stepEvent(c.Step, EventStepStarted, Running, Event{TaskID: c.TaskID})
+	case s.Status == Cancelled: // while the task was being created: nobody else knows that it is not wanted
+		m.d.Cancels = []CancelTask{{Step: c.Step, Attempt: c.Attempt, Key: Key(m.run.ID, c.Step, c.Attempt), TaskID: c.TaskID}}
+	}
+	return nil
+}
+
+func (m *machine) completed(step int, output json.RawMessage) {
+	if n := len(output); n > MaxOutput {
+		m.failed(step, Error{
+			Code:    ErrOutputTooLarge,
+			Message: fmt.Sprintf("the output is %d bytes; at most %d (256 KiB) are allowed: let the agent answer with a reference instead", n, MaxOutput),
+		}, false)
+		return
+	}
+	if len(output) > 0 && !json.Valid(output) {
+		m.failed(step, Error{Code: ErrOutputInvalid, Message: "the output is not JSON"}, false)
+		return
+	}
+	dependents := m.run.Plan.dependents[step]
+	m.d.Events = make([]Event, 0, 1+max(1, dependents.Len()))
+	m.d.Changed |= dependents
+	m.stepEvent(step, EventStepCompleted, Completed, Event{Output: output})
+	for dependents != 0 {
+		d := dependents.next()
+		if s := &m.run.Steps[d]; s.Remaining == 0 && s.Status == Pending {
+			m.begin(d)
+		}
+	}
+	m.settle()
+}
+
+func (m *machine) failed(step int, why Error, retryable bool) {
+	s := &m.run.Steps[step]
+	if policy := m.run.Plan.steps[step].Retry; retryable && s.Attempts <= policy.MaxRetries {
+		at := m.at.Add(policy.Delay(s.Attempts))
+		next := s.Attempts + 1
+		m.stepEvent(step, EventStepRetrying, Pending, Event{Error: &why, RetryAt: &at})
+		m.d.Timers = []SetTimer{{Step: step, Attempt: next, Key: Key(m.run.ID, step, next), At: at}}
+		return
+	}
+	m.stepEvent(step, EventStepFailed, Failed, Event{Error: &why})
+	m.skip(step, "failed")
+	m.settle()
+}
+
+// skip ends everything downstream of a step that did not complete. None of it can have begun.
+func (m *machine) skip(step int, what string) {
+	downstream := m.run.Plan.downstream[step]
+	if downstream == 0 {
+		return
+	}
+	why := &Error{Code: ErrDependency, Message: fmt.Sprintf("step %d (%s) %s", step, m.run.Steps[step].Name, what)}
+	for downstream != 0 {
+		d := downstream.next()
+		if !m.run.Steps[d].Status.Ended() { // something else upstream may have failed before
+			m.stepEvent(d, EventStepSkipped, Skipped, Event{Error: why})
+		}
+	}
+}
+
+// settle ends the run when no step is open any more.
+func (m *machine) settle() {
+	if m.run.Open > 0 {
+		return
+	}
+	status, why, more := Completed, (*Error)(nil), 0
+	for i := range m.run.Steps {
+		s := &m.run.Steps[i]
+		if s.Status != Failed && s.Status != Cancelled {
+			continue
+		}
+		if status == Failed {
+			more++
+			continue
+		}
+		status = Failed
+		why = &Error{Code: ErrStepFailed, Message: fmt.Sprintf("step %d (%s) was cancelled", i, s.Name)}
+		if s.Status == Failed && s.Error != nil {
+			why.Message = fmt.Sprintf("step %d (%s) failed: %s: %s", i, s.Name, s.Error.Code, s.Error.Message)
+		}
+	}
+	if more > 0 {
+		why.Message += fmt.Sprintf(" (and %d more)", more)
+	}
+	m.emit(&Event{Kind: EventComplete, Status: status, Step: -1, Error: why})
+}
+
+func (m *machine) cancel() error {
+	if m.run.Status == Cancelled {
+		return nil
+	}
+	if m.run.Status.Ended() {
+		return fault.New(fault.Conflict, fault.CodeTaskNotActive, "the run is %s already; nothing more can happen to it", m.run.Status).
+			With("status", string(m.run.Status))
+	}
+	for i := range m.run.Steps {
+		s := &m.run.Steps[i]
+		if s.Status.Ended() {
+			continue
+		}
+		if s.InFlight() {
+			m.d.Cancels = append(m.d.Cancels, CancelTask{Step: i, Attempt: s.Attempts, Key: Key(m.run.ID, i, s.Attempts), TaskID: s.TaskID})
+		}
+		m.stepEvent(i, EventStepCancelled, Cancelled, Event{})
+	}
+	m.emit(&Event{Kind: EventComplete, Status: Cancelled, Step: -1})
+	return nil
+}
+
+func (m *machine) tick() {
+	if m.run.Waiting == 0 {
+		return
+	}
+	for i := range m.run.Steps {
+		switch s := &m.run.Steps[i]; {
+		case s.RetryAt == nil:
+		case s.RetryAt.After(m.at):
+			m.d.Timers = append(m.d.Timers, SetTimer{Step: i, Attempt: s.Attempts + 1, Key: Key(m.run.ID, i, s.Attempts+1), At: *s.RetryAt})
+		default:
+			m.begin(i)
+		}
+	}
+}
