@@ -149,9 +149,7 @@ func Apply(r Run, c Command) (Run, Decision, error) {
 		m.at = c.At
 		var open bool
 		if open, err = m.awaits(c.Step, c.Attempt); open {
-			m.stepEvent(c.Step, EventStepCancelled, Cancelled, Event{})
-			m.skip(c.Step, "was cancelled")
-			m.settle()
+			m.abandon(c.Step, Event{Kind: EventStepCancelled, Status: Cancelled}, "was cancelled")
 		}
 	case Cancel:
 		m.at = c.At
@@ -171,16 +169,24 @@ func Apply(r Run, c Command) (Run, Decision, error) {
 
 type machine struct {
 	run Run
-	own bool // run.Steps is a copy
 	at  time.Time
 	d   Decision
 }
 
-func (m *machine) emit(e *Event) {
-	if !m.own {
-		m.run.Steps = slices.Clone(m.run.Steps)
-		m.own = true
+// change makes the machine's own copies of the steps that the command is going to change. Only these are copied, so a
+// transition costs what it changes and not what the run has.
+func (m *machine) change(steps Set) {
+	copies := make([]StepResult, 0, steps.Len())
+	m.run.Steps = slices.Clone(m.run.Steps)
+	m.d.Changed = steps
+	for steps != 0 {
+		i := steps.next()
+		copies = append(copies, *m.run.Steps[i])
+		m.run.Steps[i] = &copies[len(copies)-1]
 	}
+}
+
+func (m *machine) emit(e *Event) {
 	e.RunID, e.Seq, e.At = m.run.ID, m.run.LastSeq+1, m.at
 	m.run.fold(e)
 	m.d.Events = append(m.d.Events, *e)
@@ -191,7 +197,6 @@ func (m *machine) stepEvent(step int, kind Kind, status Status, e Event) {
 	if e.Attempt == 0 {
 		e.Attempt = m.run.Steps[step].Attempts
 	}
-	m.d.Changed.add(step)
 	m.emit(&e)
 }
 
@@ -200,7 +205,7 @@ func (m *machine) awaits(step, attempt int) (bool, error) {
 	if step < 0 || step >= len(m.run.Steps) {
 		return false, refused("step", "run %s has no step %d", m.run.ID, step)
 	}
-	s := &m.run.Steps[step]
+	s := m.run.Steps[step]
 	if attempt < 1 || attempt > s.Attempts {
 		return false, refused("attempt", "step %d of run %s has begun %d attempts; there is no attempt %d", step, m.run.ID, s.Attempts, attempt)
 	}
@@ -217,12 +222,11 @@ func (m *machine) start() {
 	if m.run.Status != Pending {
 		return
 	}
+	m.change(m.run.Plan.roots)
 	m.d.Events = make([]Event, 0, 2)
 	m.emit(&Event{Kind: EventStarted, Status: Running, Step: -1})
-	for i := range m.run.Steps {
-		if m.run.Steps[i].Remaining == 0 {
-			m.begin(i)
-		}
+	for i := range m.run.Plan.roots.All() {
+		m.begin(i)
 	}
 }
 
@@ -243,13 +247,14 @@ func (m *machine) stepStarted(c StepStarted) error {
 	if c.TaskID == "" {
 		return refused("taskId", "is required")
 	}
-	s := &m.run.Steps[c.Step]
+	s := m.run.Steps[c.Step]
 	switch {
 	case c.Attempt < s.Attempts || s.TaskID == c.TaskID:
 	case s.TaskID != "":
 		return fault.New(fault.Conflict, fault.CodeIdempotencyConflict,
 			"attempt %d of step %d of run %s has the task %s already; %s is one too many", c.Attempt, c.Step, m.run.ID, s.TaskID, c.TaskID)
 	case open:
+		m.change(only(c.Step))
 		m.stepEvent(c.Step, EventStepStarted, Running, Event{TaskID: c.TaskID})
 	case s.Status == Cancelled: // while the task was being created: nobody else knows that it is not wanted
 		m.d.Cancels = []CancelTask{{Step: c.Step, Attempt: c.Attempt, Key: Key(m.run.ID, c.Step, c.Attempt), TaskID: c.TaskID}}
@@ -271,11 +276,11 @@ func (m *machine) completed(step int, output json.RawMessage) {
 	}
 	dependents := m.run.Plan.dependents[step]
 	m.d.Events = make([]Event, 0, 1+max(1, dependents.Len()))
-	m.d.Changed |= dependents
+	m.change(only(step) | dependents)
 	m.stepEvent(step, EventStepCompleted, Completed, Event{Output: output})
 	for dependents != 0 {
 		d := dependents.next()
-		if s := &m.run.Steps[d]; s.Remaining == 0 && s.Status == Pending {
+		if s := m.run.Steps[d]; s.Remaining == 0 && s.Status == Pending {
 			m.begin(d)
 		}
 	}
@@ -283,32 +288,35 @@ func (m *machine) completed(step int, output json.RawMessage) {
 }
 
 func (m *machine) failed(step int, why Error, retryable bool) {
-	s := &m.run.Steps[step]
+	s := m.run.Steps[step]
 	if policy := m.run.Plan.steps[step].Retry; retryable && s.Attempts <= policy.MaxRetries {
 		at := m.at.Add(policy.Delay(s.Attempts))
 		next := s.Attempts + 1
+		m.change(only(step))
 		m.stepEvent(step, EventStepRetrying, Pending, Event{Error: &why, RetryAt: &at})
 		m.d.Timers = []SetTimer{{Step: step, Attempt: next, Key: Key(m.run.ID, step, next), At: at}}
 		return
 	}
-	m.stepEvent(step, EventStepFailed, Failed, Event{Error: &why})
-	m.skip(step, "failed")
-	m.settle()
+	m.abandon(step, Event{Kind: EventStepFailed, Status: Failed, Error: &why}, "failed")
 }
 
-// skip ends everything downstream of a step that did not complete. None of it can have begun.
-func (m *machine) skip(step int, what string) {
-	downstream := m.run.Plan.downstream[step]
-	if downstream == 0 {
-		return
-	}
-	why := &Error{Code: ErrDependency, Message: fmt.Sprintf("step %d (%s) %s", step, m.run.Steps[step].Name, what)}
-	for downstream != 0 {
-		d := downstream.next()
+// abandon ends a step that did not complete, and skips everything downstream of it. None of that can have begun.
+func (m *machine) abandon(step int, e Event, what string) {
+	var skipped Set
+	for d := range m.run.Plan.downstream[step].All() {
 		if !m.run.Steps[d].Status.Ended() { // something else upstream may have failed before
+			skipped.add(d)
+		}
+	}
+	m.change(only(step) | skipped)
+	m.stepEvent(step, e.Kind, e.Status, e)
+	if skipped != 0 {
+		why := &Error{Code: ErrDependency, Message: fmt.Sprintf("step %d (%s) %s", step, m.run.Steps[step].Name, what)}
+		for d := range skipped.All() {
 			m.stepEvent(d, EventStepSkipped, Skipped, Event{Error: why})
 		}
 	}
+	m.settle()
 }
 
 // settle ends the run when no step is open any more.
@@ -317,8 +325,7 @@ func (m *machine) settle() {
 		return
 	}
 	status, why, more := Completed, (*Error)(nil), 0
-	for i := range m.run.Steps {
-		s := &m.run.Steps[i]
+	for i, s := range m.run.Steps {
 		if s.Status != Failed && s.Status != Cancelled {
 			continue
 		}
@@ -346,12 +353,15 @@ func (m *machine) cancel() error {
 		return fault.New(fault.Conflict, fault.CodeTaskNotActive, "the run is %s already; nothing more can happen to it", m.run.Status).
 			With("status", string(m.run.Status))
 	}
-	for i := range m.run.Steps {
-		s := &m.run.Steps[i]
-		if s.Status.Ended() {
-			continue
+	var open Set
+	for i, s := range m.run.Steps {
+		if !s.Status.Ended() {
+			open.add(i)
 		}
-		if s.InFlight() {
+	}
+	m.change(open)
+	for i := range open.All() {
+		if s := m.run.Steps[i]; s.InFlight() {
 			m.d.Cancels = append(m.d.Cancels, CancelTask{Step: i, Attempt: s.Attempts, Key: Key(m.run.ID, i, s.Attempts), TaskID: s.TaskID})
 		}
 		m.stepEvent(i, EventStepCancelled, Cancelled, Event{})
@@ -364,13 +374,21 @@ func (m *machine) tick() {
 	if m.run.Waiting == 0 {
 		return
 	}
-	for i := range m.run.Steps {
-		switch s := &m.run.Steps[i]; {
+	var due Set
+	for i, s := range m.run.Steps {
+		switch {
 		case s.RetryAt == nil:
 		case s.RetryAt.After(m.at):
 			m.d.Timers = append(m.d.Timers, SetTimer{Step: i, Attempt: s.Attempts + 1, Key: Key(m.run.ID, i, s.Attempts+1), At: *s.RetryAt})
 		default:
-			m.begin(i)
+			due.add(i)
 		}
+	}
+	if due == 0 {
+		return
+	}
+	m.change(due)
+	for i := range due.All() {
+		m.begin(i)
 	}
 }

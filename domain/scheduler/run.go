@@ -49,11 +49,11 @@ type Run struct {
 	WorkflowID  string
 	Status      Status
 	Plan        *Plan
-	Steps       []StepResult // one for each step of the plan
-	Error       *Error       // of a failed run
-	Open        int          // steps that have not ended
-	Waiting     int          // steps that wait for their next attempt
-	LastSeq     int64        // of the newest event; it grows with every change
+	Steps       []*StepResult // one for each step of the plan; they must not be changed, for copies of the run share them
+	Error       *Error        // of a failed run
+	Open        int           // steps that have not ended
+	Waiting     int           // steps that wait for their next attempt
+	LastSeq     int64         // of the newest event; it grows with every change
 	CreatedAt   time.Time
 	StartedAt   *time.Time
 	CompletedAt *time.Time // when the run ended, however it did
@@ -145,11 +145,13 @@ func NewRun(id string, w Workflow, at time.Time) (Run, []Event, error) {
 func created(e Event, plan *Plan) Run {
 	r := Run{
 		ID: e.RunID, WorkflowID: e.Created.WorkflowID, Status: Pending, Plan: plan, Open: plan.Len(), LastSeq: e.Seq, CreatedAt: e.At,
-		Steps: make([]StepResult, plan.Len()),
+		Steps: make([]*StepResult, plan.Len()),
 	}
+	results := make([]StepResult, plan.Len())
 	for i := range plan.steps {
 		s := &plan.steps[i]
-		r.Steps[i] = StepResult{Index: i, Name: s.Name, Status: Pending, Remaining: len(s.DependsOn)}
+		results[i] = StepResult{Index: i, Name: s.Name, Status: Pending, Remaining: len(s.DependsOn)}
+		r.Steps[i] = &results[i]
 	}
 	return r
 }
@@ -190,7 +192,7 @@ func (r *Run) fold(e *Event) bool {
 		at := e.At
 		r.Status, r.Error, r.CompletedAt = e.Status, e.Error, &at
 	default:
-		if e.Step < 0 || e.Step >= len(r.Steps) || !r.foldStep(&r.Steps[e.Step], e) {
+		if e.Step < 0 || e.Step >= len(r.Steps) || !r.foldStep(r.Steps[e.Step], e) {
 			return false
 		}
 	}

@@ -156,6 +156,7 @@ func (s *Step) defineInput(path string, dependsOn Set, bad *fault.Fields) {
 // Plan is the steps of a workflow, ready to be run. It never changes, so many runs can share one.
 type Plan struct {
 	steps      []Step
+	roots      Set   // who waits for nobody
 	dependents []Set // by step: who waits for it
 	downstream []Set // by step: who cannot run unless it completes
 }
@@ -176,6 +177,9 @@ func Compile(steps []Step) (*Plan, error) {
 		}
 		if n := len(s.Input); s.Input[0] != '{' || s.Input[n-1] != '}' {
 			return nil, broken("the input of step %d is no object", i)
+		}
+		if len(s.DependsOn) == 0 {
+			p.roots.add(i)
 		}
 		for _, d := range s.DependsOn {
 			if d < 0 || d >= i || p.dependents[d].Has(i) {
@@ -225,6 +229,8 @@ func (s Set) All() iter.Seq[int] {
 		}
 	}
 }
+
+func only(i int) Set { return 1 << i }
 
 func (s *Set) add(i int) { *s |= 1 << i }
 
