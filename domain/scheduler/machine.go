@@ -279,8 +279,7 @@ func (m *machine) completed(step int, output json.RawMessage) {
 	m.change(only(step) | dependents)
 	m.stepEvent(step, EventStepCompleted, Completed, Event{Output: output})
 	for dependents != 0 {
-		d := dependents.next()
-		if s := m.run.Steps[d]; s.Remaining == 0 && s.Status == Pending {
+		if d := dependents.next(); m.run.Steps[d].Remaining == 0 {
 			m.begin(d)
 		}
 	}

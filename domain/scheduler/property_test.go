@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"reflect"
 	"strings"
 	"testing"
@@ -36,6 +37,7 @@ func TestAnyRun(t *testing.T) {
 // world is all that surrounds a run, and a second opinion on what must become of it.
 type world struct {
 	t     *rapid.T
+	rng   *rand.Rand // rapid's own numbers lean to the small ones: most runs would be cancelled at once
 	steps []scheduler.Step
 	run   scheduler.Run
 	log   []scheduler.Event
@@ -47,23 +49,26 @@ type world struct {
 	keys    map[string]bool // of all attempts that were begun
 	outputs map[int]string  // of the attempts that will complete, by step
 	outcome map[int]scheduler.Status
-	wish    bool // somebody cancelled the run
+	due     map[string]time.Time // of attempts that are not to begin before it
+	trouble int                  // percent of the attempts that do not complete
+	wish    bool                 // somebody cancelled the run
 }
 
 func newWorld(t *rapid.T) *world {
-	w := &world{t: t, now: start, keys: map[string]bool{}, outputs: map[int]string{}, outcome: map[int]scheduler.Status{}}
+	w := &world{t: t, now: start, keys: map[string]bool{}, outputs: map[int]string{}, outcome: map[int]scheduler.Status{}, due: map[string]time.Time{}}
+	w.rng = rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
+	w.trouble = rapid.SampledFrom([]int{0, 5, 20, 50, 80}).Draw(t, "trouble")
 	n := rapid.IntRange(1, scheduler.MaxSteps).Draw(t, "steps")
 	density := rapid.IntRange(0, 6).Draw(t, "density")
 	def := scheduler.Workflow{ID: "w", Name: "w"}
 	for i := range n {
 		s := scheduler.Step{Name: fmt.Sprint("s", i), AgentID: "a"}
-		mask := rapid.Uint32().Draw(t, "mask")
 		for d := range i {
-			if mask>>d&1 == 1 && (d+i)%7 < density {
+			if w.rng.IntN(12) < density {
 				s.DependsOn = append(s.DependsOn, d)
 			}
 		}
-		s.Retry.MaxRetries = rapid.IntRange(0, 2).Draw(t, "retries")
+		s.Retry.MaxRetries = w.rng.IntN(4)
 		if i%3 == 0 {
 			s.Input = json.RawMessage(`{"own":true}`)
 		}
@@ -84,29 +89,33 @@ func newWorld(t *rapid.T) *world {
 
 // play goes on until the run has ended and everything that was on its way has arrived.
 func (w *world) play() {
-	noise := rapid.IntRange(0, 25).Draw(w.t, "noise")
+	noise := rapid.SampledFrom([]int{0, 10, 40}).Draw(w.t, "noise")
+	cancelAt := -1
+	if rapid.IntRange(0, 2).Draw(w.t, "cancel") == 2 {
+		cancelAt = w.rng.IntN(4 * len(w.steps))
+	}
 	for i := 0; ; i++ {
 		if i > 5000 {
 			w.t.Fatalf("the run does not end: %+v", w.run)
 		}
-		dice := rapid.IntRange(0, 99).Draw(w.t, "dice")
+		dice := w.rng.IntN(100)
 		switch {
-		case dice < noise && dice < 1:
+		case i == cancelAt:
 			w.wish = true
 			w.apply(scheduler.Cancel{At: w.now})
 		case dice < noise && dice%2 == 0 && len(w.past) > 0:
-			w.apply(w.past[rapid.IntRange(0, len(w.past)-1).Draw(w.t, "again")])
+			w.honest(w.past[w.rng.IntN(len(w.past))])
 		case dice < noise:
 			w.apply(w.stray())
 		case len(w.inbox) > 0:
-			k := rapid.IntRange(0, len(w.inbox)-1).Draw(w.t, "next")
+			k := w.rng.IntN(len(w.inbox))
 			c := w.inbox[k]
 			w.inbox[k] = w.inbox[len(w.inbox)-1]
 			w.inbox = w.inbox[:len(w.inbox)-1]
 			w.past = append(w.past, c)
-			w.apply(c)
+			w.honest(c)
 		case len(w.timers) > 0:
-			k := rapid.IntRange(0, len(w.timers)-1).Draw(w.t, "timer")
+			k := w.rng.IntN(len(w.timers))
 			timer := w.timers[k]
 			w.timers[k] = w.timers[len(w.timers)-1]
 			w.timers = w.timers[:len(w.timers)-1]
@@ -125,24 +134,32 @@ func (w *world) play() {
 
 // stray is an answer that nobody may have given: of any step and attempt.
 func (w *world) stray() scheduler.Command {
-	step := rapid.IntRange(-1, len(w.steps)).Draw(w.t, "stray step")
+	step := w.rng.IntN(len(w.steps)+2) - 1
 	attempt := 0
 	if step >= 0 && step < len(w.steps) {
 		// Only attempts that are not the newest: what the newest is told is the truth of the model.
 		s := w.run.Steps[step]
-		attempt = s.Attempts + rapid.SampledFrom([]int{-2, -1, 1, 2}).Draw(w.t, "stray attempt")
+		attempt = s.Attempts + []int{-2, -1, 1, 2}[w.rng.IntN(4)]
 	}
-	return rapid.SampledFrom([]scheduler.Command{
+	strays := []scheduler.Command{
 		scheduler.StepStarted{Step: step, Attempt: attempt, TaskID: "stray", At: w.now},
 		scheduler.StepCompleted{Step: step, Attempt: attempt, Output: json.RawMessage(`"stray"`), At: w.now},
 		scheduler.StepFailed{Step: step, Attempt: attempt, Error: scheduler.Error{Code: "STRAY"}, At: w.now},
 		scheduler.StepTimedOut{Step: step, Attempt: attempt, At: w.now},
 		scheduler.StepCancelled{Step: step, Attempt: attempt, At: w.now},
 		scheduler.Tick{At: w.now},
-	}).Draw(w.t, "stray")
+	}
+	return strays[w.rng.IntN(len(strays))]
 }
 
-func (w *world) apply(c scheduler.Command) {
+// honest applies what is true, if late or known. That is never refused.
+func (w *world) honest(c scheduler.Command) {
+	if err := w.apply(c); err != nil {
+		w.t.Fatalf("%#v: %v", c, err)
+	}
+}
+
+func (w *world) apply(c scheduler.Command) error {
 	before, frozen := w.run, deepCopy(w.run)
 	next, d, err := scheduler.Apply(w.run, c)
 	if !reflect.DeepEqual(before, frozen) {
@@ -155,7 +172,7 @@ func (w *world) apply(c scheduler.Command) {
 		if !reflect.DeepEqual(next, before) || !reflect.DeepEqual(d, scheduler.Decision{}) {
 			w.t.Fatalf("%#v was refused and did something", c)
 		}
-		return
+		return err
 	}
 	if before.Status.Ended() && (len(d.Events) > 0 || len(d.Starts) > 0 || len(d.Timers) > 0 || d.Ended) {
 		w.t.Fatalf("%#v made something of a run that is %s: %+v", c, before.Status, d)
@@ -175,8 +192,52 @@ func (w *world) apply(c scheduler.Command) {
 	for _, s := range d.Starts {
 		w.begin(s)
 	}
-	w.timers = append(w.timers, d.Timers...)
+	for _, timer := range d.Timers {
+		s := w.steps[timer.Step]
+		if due, again := w.due[timer.Key]; again && !due.Equal(timer.At) || !again && timer.At.Sub(w.failedAt(c)) != s.Retry.Backoff<<(timer.Attempt-2) {
+			w.t.Fatalf("%#v set a wrong timer: %+v", c, timer)
+		}
+		w.due[timer.Key] = timer.At
+		w.timers = append(w.timers, timer)
+	}
+	w.checkCancels(c, before, d)
 	w.checkCounters()
+	return nil
+}
+
+func (w *world) failedAt(c scheduler.Command) time.Time {
+	switch c := c.(type) {
+	case scheduler.StepFailed:
+		return c.At
+	case scheduler.StepTimedOut:
+		return c.At
+	}
+	w.t.Fatalf("%#v set a timer", c)
+	return time.Time{}
+}
+
+// checkCancels: no task of a cancelled run goes on, whether it existed by then or is told of later; no other is cancelled.
+func (w *world) checkCancels(c scheduler.Command, before scheduler.Run, d scheduler.Decision) {
+	var want []scheduler.CancelTask
+	switch c := c.(type) {
+	case scheduler.Cancel:
+		for i, s := range before.Steps {
+			if s.Attempts > 0 && s.RetryAt == nil && !s.Status.Ended() {
+				want = append(want, scheduler.CancelTask{Step: i, Attempt: s.Attempts, Key: scheduler.Key("r", i, s.Attempts), TaskID: s.TaskID})
+			}
+		}
+	case scheduler.StepStarted:
+		after := w.run.Steps[c.Step]
+		if after.Status == scheduler.Running && after.Attempts == c.Attempt && after.TaskID != c.TaskID {
+			w.t.Fatalf("%#v, but the step has the task %q", c, after.TaskID)
+		}
+		if s := before.Steps[c.Step]; s.Status == scheduler.Cancelled && s.Attempts == c.Attempt && s.TaskID == "" {
+			want = []scheduler.CancelTask{{Step: c.Step, Attempt: c.Attempt, Key: scheduler.Key("r", c.Step, c.Attempt), TaskID: c.TaskID}}
+		}
+	}
+	if !reflect.DeepEqual(d.Cancels, want) {
+		w.t.Fatalf("%#v cancels %+v, not %+v", c, d.Cancels, want)
+	}
 }
 
 // begin is what a world does with a step that is to be started: it creates a task and decides how that will end.
@@ -185,7 +246,10 @@ func (w *world) begin(s scheduler.StartStep) {
 		w.t.Fatalf("step %d, attempt %d was begun twice, or has the wrong key %s", s.Step, s.Attempt, s.Key)
 	}
 	w.keys[s.Key] = true
-	if s.Attempt > 1 && w.run.Steps[s.Step].RetryAt != nil || s.Attempt > 1+w.steps[s.Step].Retry.MaxRetries {
+	if w.now.Before(w.due[s.Key]) {
+		w.t.Fatalf("attempt %d of step %d begins before it is due", s.Attempt, s.Step)
+	}
+	if s.Attempt > 1+w.steps[s.Step].Retry.MaxRetries {
 		w.t.Fatalf("attempt %d of step %d is one too many", s.Attempt, s.Step)
 	}
 	want := map[string]any{}
@@ -207,24 +271,24 @@ func (w *world) begin(s scheduler.StartStep) {
 	last := s.Attempt > w.steps[s.Step].Retry.MaxRetries
 	hasTask := true
 	var answer scheduler.Command
-	switch dice := rapid.IntRange(0, 99).Draw(w.t, "outcome"); {
-	case dice < 70:
+	switch dice := w.rng.IntN(100); {
+	case w.rng.IntN(100) >= w.trouble:
 		w.outcome[s.Step], w.outputs[s.Step] = scheduler.Completed, s.Key
 		answer = scheduler.StepCompleted{Step: s.Step, Attempt: s.Attempt, Output: json.RawMessage(`"` + s.Key + `"`), At: w.now}
-	case dice < 80:
+	case dice < 40:
 		if last {
 			w.outcome[s.Step] = scheduler.Failed
 		}
 		answer = scheduler.StepFailed{Step: s.Step, Attempt: s.Attempt, Error: scheduler.Error{Code: "AGENT_ERROR"}, Retryable: true, At: w.now}
-	case dice < 88:
+	case dice < 80:
 		if last {
 			w.outcome[s.Step] = scheduler.Failed
 		}
 		answer = scheduler.StepTimedOut{Step: s.Step, Attempt: s.Attempt, At: w.now}
-	case dice < 92:
+	case dice < 88:
 		w.outcome[s.Step], hasTask = scheduler.Failed, false
 		answer = scheduler.StepFailed{Step: s.Step, Attempt: s.Attempt, Error: scheduler.Error{Code: "INSUFFICIENT_CREDITS"}, At: w.now}
-	case dice < 96:
+	case dice < 94:
 		w.outcome[s.Step] = scheduler.Failed
 		answer = scheduler.StepCompleted{Step: s.Step, Attempt: s.Attempt, Output: tooLarge, At: w.now}
 	default:
@@ -239,7 +303,7 @@ func (w *world) begin(s scheduler.StartStep) {
 
 // lostAndFound are timers that nobody set.
 func (w *world) lostAndFound() []scheduler.SetTimer {
-	if rapid.IntRange(0, 19).Draw(w.t, "found") > 0 {
+	if w.rng.IntN(20) > 0 {
 		return nil
 	}
 	return []scheduler.SetTimer{{At: w.now.Add(time.Second)}}
