@@ -113,7 +113,7 @@ type CancelTask struct {
 // answer for a step or attempt that the run never began and a StepStarted without a task (VALIDATION_ERROR), a second task
 // for one attempt (IDEMPOTENCY_CONFLICT), and the cancelling of a run that has completed or failed (TASK_NOT_ACTIVE).
 //
-// A transition reads the outputs of other steps only to make the inputs in Starts: of the dependencies of steps that begin.
+// The outputs of other steps are needed only for the inputs in Starts; see Reads.
 func Apply(r Run, c Command) (Run, Decision, error) {
 	if r.Plan == nil || len(r.Steps) != len(r.Plan.steps) {
 		return r, Decision{}, broken("run %s has not the steps of its plan", r.ID)
@@ -165,6 +165,39 @@ func Apply(r Run, c Command) (Run, Decision, error) {
 	}
 	m.d.Ended = !r.Status.Ended() && m.run.Status.Ended()
 	return m.run, m.d, nil
+}
+
+// Reads returns the steps whose outputs Apply needs for the command, which are the dependencies of the steps that it will
+// begin. All others may be absent from the run: a host need not load a megabyte to record that a task exists. A step that
+// has ended never changes again, so what was not loaded is not in Changed either.
+func Reads(r Run, c Command) Set {
+	var begins, reads Set
+	switch c := c.(type) {
+	case StepCompleted:
+		if r.Plan == nil || c.Step < 0 || c.Step >= len(r.Steps) {
+			return 0
+		}
+		for d := range r.open(r.Plan.dependents[c.Step]).All() {
+			if r.Steps[d].Remaining == 1 {
+				begins.add(d)
+			}
+		}
+	case Tick:
+		for i, s := range r.Steps {
+			if s.RetryAt != nil && !s.RetryAt.After(c.At) {
+				begins.add(i)
+			}
+		}
+	}
+	for i := range begins.All() {
+		for _, d := range r.Plan.steps[i].DependsOn {
+			reads.add(d)
+		}
+	}
+	if c, ok := c.(StepCompleted); ok {
+		reads &^= only(c.Step) // it comes with the command
+	}
+	return reads
 }
 
 type machine struct {
@@ -274,7 +307,7 @@ func (m *machine) completed(step int, output json.RawMessage) {
 		m.failed(step, Error{Code: ErrOutputInvalid, Message: "the output is not JSON"}, false)
 		return
 	}
-	dependents := m.run.Plan.dependents[step]
+	dependents := m.run.open(m.run.Plan.dependents[step])
 	m.d.Events = make([]Event, 0, 1+max(1, dependents.Len()))
 	m.change(only(step) | dependents)
 	m.stepEvent(step, EventStepCompleted, Completed, Event{Output: output})
@@ -301,12 +334,7 @@ func (m *machine) failed(step int, why Error, retryable bool) {
 
 // abandon ends a step that did not complete, and skips everything downstream of it. None of that can have begun.
 func (m *machine) abandon(step int, e Event, what string) {
-	var skipped Set
-	for d := range m.run.Plan.downstream[step].All() {
-		if !m.run.Steps[d].Status.Ended() { // something else upstream may have failed before
-			skipped.add(d)
-		}
-	}
+	skipped := m.run.open(m.run.Plan.downstream[step]) // of the others something else has failed before
 	m.change(only(step) | skipped)
 	m.stepEvent(step, e.Kind, e.Status, e)
 	if skipped != 0 {
@@ -352,12 +380,7 @@ func (m *machine) cancel() error {
 		return fault.New(fault.Conflict, fault.CodeTaskNotActive, "the run is %s already; nothing more can happen to it", m.run.Status).
 			With("status", string(m.run.Status))
 	}
-	var open Set
-	for i, s := range m.run.Steps {
-		if !s.Status.Ended() {
-			open.add(i)
-		}
-	}
+	open := m.run.open(m.run.Plan.all())
 	m.change(open)
 	for i := range open.All() {
 		if s := m.run.Steps[i]; s.InFlight() {

@@ -66,7 +66,7 @@ type StepResult struct {
 	Status      Status
 	TaskID      string          // of the newest attempt; "" before its task exists
 	Attempts    int             // begun so far; the number of the newest attempt
-	Remaining   int             // dependencies that have not completed
+	Remaining   int             // dependencies that have not completed; it stands still once the step has ended
 	Output      json.RawMessage // of a completed step; nil counts as null
 	Error       *Error          // why it failed or was skipped, or why it waits for another attempt
 	RetryAt     *time.Time      // when the next attempt is due, of a step that waits for it
@@ -217,7 +217,7 @@ func (r *Run) foldStep(s *StepResult, e *Event) bool {
 		r.Waiting++
 		s.Error, s.RetryAt = e.Error, e.RetryAt
 	case EventStepCompleted:
-		for d := r.Plan.dependents[s.Index]; d != 0; {
+		for d := r.open(r.Plan.dependents[s.Index]); d != 0; {
 			r.Steps[d.next()].Remaining--
 		}
 		fallthrough
@@ -237,6 +237,17 @@ func (r *Run) foldStep(s *StepResult, e *Event) bool {
 	}
 	s.Status = e.Status
 	return true
+}
+
+// open returns those of the steps that have not ended.
+func (r *Run) open(steps Set) Set {
+	var open Set
+	for steps != 0 {
+		if i := steps.next(); !r.Steps[i].Status.Ended() {
+			open.add(i)
+		}
+	}
+	return open
 }
 
 // input is what the step's task is given: the step's own input plus step_<i>_output for each dependency i.

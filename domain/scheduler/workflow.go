@@ -206,6 +206,8 @@ func (p *Plan) Steps() []Step { return p.steps }
 // Dependents are the steps that wait for the given one directly.
 func (p *Plan) Dependents(step int) Set { return p.dependents[step] }
 
+func (p *Plan) all() Set { return 1<<len(p.steps) - 1 }
+
 func broken(format string, args ...any) error {
 	return fault.New(fault.Internal, fault.CodeInternal, format, args...)
 }
