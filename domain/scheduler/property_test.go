@@ -36,12 +36,13 @@ func TestAnyRun(t *testing.T) {
 
 // world is all that surrounds a run, and a second opinion on what must become of it.
 type world struct {
-	t     *rapid.T
-	rng   *rand.Rand // rapid's own numbers lean to the small ones: most runs would be cancelled at once
-	steps []scheduler.Step
-	run   scheduler.Run
-	log   []scheduler.Event
-	now   time.Time
+	t      *rapid.T
+	rng    *rand.Rand // rapid's own numbers lean to the small ones: most runs would be cancelled at once
+	steps  []scheduler.Step
+	run    scheduler.Run
+	stored *scheduler.Plan // the same plan, made of the steps in the log
+	log    []scheduler.Event
+	now    time.Time
 
 	inbox   []scheduler.Command // on its way to the run, in no order
 	past    []scheduler.Command // delivered before, and perhaps again
@@ -81,6 +82,9 @@ func newWorld(t *rapid.T) *world {
 	w.steps = def.Steps
 	w.run, w.log, err = scheduler.NewRun("r", def, w.now)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if w.stored, err = scheduler.Compile(w.log[0].Created.Steps); err != nil {
 		t.Fatal(err)
 	}
 	w.inbox = append(w.inbox, scheduler.Start{At: w.now})
@@ -174,7 +178,8 @@ func (w *world) apply(c scheduler.Command) error {
 		}
 		return err
 	}
-	lean := deepCopy(before)
+	lean := deepCopy(before) // as a host would have it from its rows
+	lean.Plan = w.stored
 	for i, s := range lean.Steps {
 		if !scheduler.Reads(before, c).Has(i) {
 			s.Output = nil
