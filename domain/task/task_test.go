@@ -112,7 +112,9 @@ func TestTimeOutOnlyWhenTimeIsUp(t *testing.T) {
 // changes any more.
 func TestAnyOrderOfCommandsEndsOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		tk, log, err := task.New(draft())
+		d := draft()
+		d.Wait = rapid.Bool().Draw(t, "agent is offline")
+		tk, log, err := task.New(d)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -121,8 +123,10 @@ func TestAnyOrderOfCommandsEndsOnce(t *testing.T) {
 			now = now.Add(time.Duration(rapid.IntRange(0, 60).Draw(t, "seconds")) * time.Second)
 			msg := task.Message{ID: fmt.Sprint(i), Role: task.RoleAgent, Parts: []task.Part{task.TextPart("x")}}
 			cmd := rapid.SampledFrom([]task.Command{
+				task.Assign{At: now},
 				task.Start{At: now},
-				task.Progress{At: now, Messages: []task.Message{msg}},
+				task.Progress{At: now, Messages: []task.Message{msg}, Told: rapid.Int64Range(0, tk.Asked).Draw(t, "told"), AwaitsInput: rapid.Bool().Draw(t, "asks")},
+				task.Reply{At: now, Message: msg},
 				task.Complete{At: now, Messages: []task.Message{msg}},
 				task.Fail{At: now, Error: task.Error{Code: task.ErrAgent, Message: "no"}},
 				task.TimeOut{At: now},
@@ -139,6 +143,9 @@ func TestAnyOrderOfCommandsEndsOnce(t *testing.T) {
 			if err == nil {
 				tk = next
 			}
+			if tk.Told > tk.Asked || tk.AwaitsInput && (tk.Unheard() || tk.Status != task.Running) || tk.StartedAt == nil && (tk.Status == task.Running || tk.Status == task.Completed) {
+				t.Fatalf("after %T: %+v", cmd, tk)
+			}
 			log = append(log, events...)
 		}
 		ends := 0
@@ -148,6 +155,9 @@ func TestAnyOrderOfCommandsEndsOnce(t *testing.T) {
 			}
 			if e.Kind == task.EventComplete {
 				ends++
+			}
+			if same := i > 0 && e.Kind == task.EventStatus && log[i-1].Kind == task.EventStatus && log[i-1].Status == e.Status && log[i-1].AwaitsInput == e.AwaitsInput; same {
+				t.Fatalf("event %d says what the one before it said", e.Seq)
 			}
 		}
 		if ended := tk.Status.Ended(); ends > 1 || (ends == 1) != ended || ended != (tk.CompletedAt != nil) {

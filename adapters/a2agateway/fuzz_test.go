@@ -1,0 +1,49 @@
+package a2agateway
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/nexus-protocol/nexus/app"
+	"github.com/nexus-protocol/nexus/domain/task"
+)
+
+// Whatever strangers send is refused with an error of JSON-RPC, or read; and what was read can be answered in every form.
+func FuzzRequest(f *testing.F) {
+	for _, s := range []string{
+		`{"jsonrpc":"2.0","id":1,"method":"message/send","params":{"message":{"messageId":"1","role":"user","parts":[{"kind":"text","text":"x"},{"type":"data","data":[1]}]}}}`,
+		`{"jsonrpc":"2.0","id":"a","method":"SendMessage","params":{"message":{"message_id":"1","role":"ROLE_USER","parts":[{"raw":"aGk=","filename":"f"},{"url":"http://x"},{"file":{"uri":"x"},"kind":"file"}],"metadata":{"agentId":1}}}}`,
+		`[]`, `null`, `{"id":[]}`, `{"jsonrpc":"2.0","id":1,"method":"m","params":{"message":{"role":"user","parts":[null,{}]}}}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		req, err := readRequest(body)
+		if !json.Valid(req.id) {
+			t.Fatalf("id %q", req.id)
+		}
+		if err != nil {
+			if e, internal := errorOf(err); internal || e.Code == 0 {
+				t.Fatal(err)
+			}
+			return
+		}
+		speaks := methods[req.method].speaks
+		m, err := message(req.params.get("message"), &speaks)
+		if err != nil {
+			if _, internal := errorOf(err); internal {
+				t.Fatal(err)
+			}
+			return
+		}
+		if task.CheckSaid("message", m.parts, nil) != nil {
+			return
+		}
+		v := app.TaskView{Messages: []task.Message{{ID: m.id, Role: task.RoleUser, Parts: m.parts}}, Artifacts: []task.Artifact{{ID: "a", Parts: m.parts}}}
+		for _, s := range []form{v03, typed, v10} {
+			if _, err := encode(s.wrapped(s.task(v, nil))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
