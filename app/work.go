@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -490,6 +491,11 @@ func (w *Worker) forward(ctx, callCtx context.Context, job ports.Job, f forwardi
 		if t.Status.Ended() { // cancelled, or timed out, or ended by another: a late answer changes nothing
 			return u.Jobs.Finish(ctx, job)
 		}
+		if failed == nil && t.Told > 0 { // agents tell the whole story each time
+			if answer, err = u.news(ctx, t, answer); err != nil {
+				return err
+			}
+		}
 		cmd, again := next(t, f.seq, answer, failed, callCtx.Err() != nil, job.Attempt, u.now)
 		if cmd != nil {
 			if t, _, err = w.apply(ctx, u, t, f.agent, cmd); err != nil {
@@ -507,6 +513,25 @@ func (w *Worker) forward(ctx, callCtx context.Context, job ports.Job, f forwardi
 			return u.Jobs.Finish(ctx, job)
 		}
 	})
+}
+
+// news is an answer without what is in the task's log already.
+func (u *unit) news(ctx context.Context, t task.Task, a ports.Answer) (ports.Answer, error) {
+	if len(a.Messages) == 0 && len(a.Artifacts) == 0 {
+		return a, nil
+	}
+	_, log, err := u.Tasks.History(ctx, t.ID)
+	if err != nil {
+		return a, fmt.Errorf("read history: %w", err)
+	}
+	messages, artifacts := task.History(log)
+	a.Messages = slices.DeleteFunc(a.Messages, func(m task.Message) bool {
+		return slices.ContainsFunc(messages, func(old task.Message) bool { return old.Role == m.Role && old.ID == m.ID })
+	})
+	a.Artifacts = slices.DeleteFunc(a.Artifacts, func(f task.Artifact) bool {
+		return slices.ContainsFunc(artifacts, func(old task.Artifact) bool { return reflect.DeepEqual(old, f) })
+	})
+	return a, nil
 }
 
 // next says what an agent's answer to the message at told, or the lack of one, means for a task: what is to happen to it,

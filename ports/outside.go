@@ -47,7 +47,7 @@ const (
 type Answer struct {
 	State        AnswerState
 	Reason       string
-	Messages     []task.Message // new ones of the agent
+	Messages     []task.Message // the agent's; those that it gave before may be among them, under the same ids
 	Artifacts    []task.Artifact
 	RemoteTaskID string
 	ContextID    string

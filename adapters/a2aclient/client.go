@@ -129,7 +129,7 @@ func (c *Client) card(ctx context.Context, at string) (json.RawMessage, error) {
 }
 
 // Send implements ports.AgentCaller with message/send. The agent is asked to answer when it is done. An agent that asks
-// for more input or for authentication has failed the task, with its question as the reason: nobody is there to answer.
+// for authentication has failed the task, with its question as the reason: nobody is there to answer.
 func (c *Client) Send(ctx context.Context, in ports.Call) (ports.Answer, error) {
 	meta := map[string]any{"nexusTaskId": in.TaskID}
 	m := wireMessage{

@@ -186,7 +186,7 @@ func TestEveryStateOfATaskMeansSomething(t *testing.T) {
 		"failed":         {State: ports.AnswerFailed, Reason: "the agent reports that it failed: so it is"},
 		"rejected":       {State: ports.AnswerFailed, Reason: "the agent rejected the task: so it is"},
 		"canceled":       {State: ports.AnswerFailed, Reason: "the agent cancelled the task: so it is"},
-		"input-required": {State: ports.AnswerFailed, Reason: "the agent asks for input: so it is"},
+		"input-required": {State: ports.AnswerInputRequired},
 		"auth-required":  {State: ports.AnswerFailed, Reason: "the agent asks for authentication: so it is"},
 	} {
 		for _, written := range []string{state, "TASK_STATE_" + strings.ToUpper(strings.ReplaceAll(state, "-", "_"))} {

@@ -311,7 +311,7 @@ func (d *decoder) taskAnswer(r wireResult) (ports.Answer, error) {
 	case "canceled", "cancelled":
 		a.State, a.Reason = ports.AnswerFailed, "the agent cancelled the task"
 	case "input-required":
-		a.State, a.Reason = ports.AnswerFailed, "the agent asks for input"
+		a.State = ports.AnswerInputRequired
 	case "auth-required":
 		a.State, a.Reason = ports.AnswerFailed, "the agent asks for authentication"
 	default:

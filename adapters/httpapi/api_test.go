@@ -48,6 +48,16 @@ func agents() *memory.Agents {
 			return ports.Answer{}, &ports.CallError{Code: code, Message: "the oven is cold"}
 		})
 	}
+	handle(apitest.Asking, func(_ context.Context, c ports.Call) (ports.Answer, error) {
+		question := task.Message{ID: "question " + c.TaskID, Role: task.RoleAgent, Parts: []task.Part{task.TextPart("which one?")}}
+		if c.RemoteTaskID == "" {
+			return ports.Answer{State: ports.AnswerInputRequired, Messages: []task.Message{question}, RemoteTaskID: "remote", ContextID: "context"}, nil
+		}
+		fine := task.Message{ID: "fine", Role: task.RoleAgent, Parts: []task.Part{task.TextPart("fine")}}
+		return ports.Answer{
+			State: ports.AnswerDone, Messages: []task.Message{question, fine}, Artifacts: []task.Artifact{{ID: "a", Parts: c.Message.Parts}},
+		}, nil
+	})
 	handle(apitest.Stalling, func(ctx context.Context, _ ports.Call) (ports.Answer, error) {
 		<-ctx.Done()
 		return ports.Answer{}, ctx.Err()

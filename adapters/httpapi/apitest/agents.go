@@ -18,6 +18,7 @@ const (
 	Failing  Behaviour = "failing"  // answers every message with an error
 	HTML     Behaviour = "html"     // answers with a web page
 	Huge     Behaviour = "huge"     // answers with more than the engine takes
+	Asking   Behaviour = "asking"   // asks what is meant, and echoes what it is then told
 	Stalling Behaviour = "stalling" // does not answer
 	Gone     Behaviour = "gone"     // has nobody listening
 )
@@ -27,7 +28,7 @@ func startAgents(t *testing.T) func(Behaviour) string {
 	t.Helper()
 	urls := map[Behaviour]string{}
 	stop := make(chan struct{})
-	for _, b := range []Behaviour{Echo, Failing, HTML, Huge, Stalling, Gone} {
+	for _, b := range []Behaviour{Echo, Failing, HTML, Huge, Asking, Stalling, Gone} {
 		srv := httptest.NewServer(&httpAgent{behaviour: b, stop: stop})
 		urls[b] = srv.URL
 		if b == Gone {
@@ -57,6 +58,8 @@ func (a *httpAgent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Params struct {
 			Message struct {
 				MessageID string `json:"messageId"`
+				TaskID    string `json:"taskId"`
+				ContextID string `json:"contextId"`
 				Parts     []struct {
 					Text *string         `json:"text"`
 					Data json.RawMessage `json:"data"`
@@ -84,6 +87,17 @@ func (a *httpAgent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer["error"] = object{"code": -32603, "message": "the oven is cold"}
 	case Huge:
 		answer["result"] = message(call.Params.Message.MessageID, object{"kind": "text", "text": strings.Repeat("x", 4<<20)})
+	case Asking:
+		said := call.Params.Message
+		question := message("question", object{"kind": "text", "text": "which one?"})
+		reply := object{"kind": "task", "id": "t-" + said.MessageID, "contextId": "c-" + said.MessageID, "status": object{"state": "input-required", "message": question}}
+		if said.TaskID != "" { // the whole story, as agents tell it
+			reply["id"], reply["contextId"] = said.TaskID, said.ContextID
+			reply["status"] = object{"state": "completed"}
+			reply["history"] = []object{question, message(said.MessageID, object{"kind": "text", "text": "fine"})}
+			reply["artifacts"] = []object{{"artifactId": "a", "parts": said.Parts}}
+		}
+		answer["result"] = reply
 	case Echo, Gone:
 		var parts []object
 		for _, p := range call.Params.Message.Parts {

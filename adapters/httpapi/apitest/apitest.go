@@ -72,6 +72,7 @@ func Run(t *testing.T, target Target) {
 		{"TaskTimeout", testTaskTimeout},
 		{"TaskCancel", testTaskCancel},
 		{"TaskReplies", testTaskReplies},
+		{"TaskQuestions", testTaskQuestions},
 		{"TaskQueue", testTaskQueue},
 		{"DashboardTasks", testDashboardTasks},
 		{"Repeats", testRepeats},

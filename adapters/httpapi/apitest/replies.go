@@ -88,6 +88,26 @@ func testTaskReplies(t *testing.T, s *suite) {
 	assert.InDelta(t, 990, u.balance(t)["balance"], 0, "the money is back")
 }
 
+// An agent that asks back is told what its requester replies, in the same context.
+func testTaskQuestions(t *testing.T, s *suite) {
+	owner, u := s.signUp(t), s.signUp(t)
+	a := owner.agent(t, Asking, object{"pricePerTask": 10})
+	task := u.task(t, a["id"], nil)
+	asks := u.waitFor(t, task["id"], func(task object) bool { return task["inputRequired"] == true })
+	assert.Equal(t, "running", asks["status"])
+	require.Len(t, asks["messages"], 2)
+	assert.Equal(t, []any{object{"type": "text", "data": "which one?"}}, asks["messages"].([]any)[1].(object)["parts"])
+	v := u.post(t, "/api/v1/tasks/"+task["id"].(string)+"/reply", says("user", "the blue one")).data(http.StatusOK)
+	assert.Equal(t, false, v["inputRequired"])
+	done := u.ended(t, task["id"])
+	assert.Equal(t, "completed", done["status"])
+	assert.InDelta(t, 2, done["attempts"], 0)
+	require.Len(t, done["messages"], 4, "what the agent tells again is not said twice")
+	require.Len(t, done["artifacts"], 1)
+	assert.Equal(t, object{"text": "the blue one\nfine"}, done["output"])
+	assert.InDelta(t, 990, u.balance(t)["balance"], 0)
+}
+
 // A task may wait for an agent that is offline.
 func testTaskQueue(t *testing.T, s *suite) {
 	owner, u := s.signUp(t), s.signUp(t)
