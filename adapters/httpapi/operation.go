@@ -76,6 +76,10 @@ func newAPI(s *server) huma.API {
 		}},
 		DefaultFormat: typeJSON,
 	}
+	if len(s.opt.OpenAt) > 0 {
+		cfg.Info.Description += "\n\nA2A clients (0.3 and 1.0) reach the agents by JSON-RPC at /api/v1/a2a and /api/v1/a2a/agents/{id}; " +
+			"the card at /.well-known/agent-card.json says how."
+	}
 	cfg.AllowAdditionalPropertiesByDefault = true
 	if s.opt.PublicURL != "" {
 		cfg.Servers = []*huma.Server{{URL: strings.TrimRight(s.opt.PublicURL, "/")}}
