@@ -431,3 +431,164 @@ func TestGroupsDoNotWaitInACircle(t *testing.T) {
 	require.NoError(t, db.QueryRowContext(t.Context(), "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()").Scan(&circles))
 	require.Zero(t, circles)
 }
+
+// crossed runs units in lockstep on one store while a unit of another one holds a row, and then wants
+// another one, which it gets without anybody having to begin again.
+func crossed(t *testing.T, prepare func(a, b *postgres.Store), hold, then func(context.Context, ports.Tx) error, units ...func(context.Context, ports.Tx) error) {
+	t.Helper()
+	url := migrated(t)
+	a, b := open(t, url, postgres.WithWriters(1)), open(t, url, postgres.WithWriters(1))
+	prepare(a, b)
+	held, waited := make(chan struct{}), make(chan struct{})
+	var runs atomic.Int32
+	var all sync.WaitGroup
+	all.Go(func() {
+		err := b.Update(context.Background(), func(ctx context.Context, tx ports.Tx) error {
+			first := runs.Add(1) == 1
+			if err := hold(ctx, tx); err != nil {
+				return err
+			}
+			if first {
+				close(held)
+				<-waited
+			}
+			return then(ctx, tx)
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	<-held
+	var counted []func() error
+	for _, unit := range units {
+		counted = append(counted, func() error {
+			return a.Update(context.Background(), func(ctx context.Context, tx ports.Tx) error {
+				runs.Add(1)
+				return unit(ctx, tx)
+			})
+		})
+	}
+	all.Go(func() {
+		time.Sleep(300 * time.Millisecond) // the group waits
+		close(waited)
+	})
+	for _, err := range companions(t, a, counted...) {
+		require.NoError(t, err)
+	}
+	all.Wait()
+	require.EqualValues(t, 1+len(units), runs.Load(), "nobody had to run again")
+}
+
+// move takes a credit from one user's account for a task.
+func move(user string) func(context.Context, ports.Tx) error {
+	place, err := ledger.Hold{TaskID: memory.NewID(), UserID: user, Amount: 1, Title: "x"}.Place(now())
+	if err != nil {
+		panic(err)
+	}
+	place = place.Stamp(memory.NewID)
+	return func(ctx context.Context, tx ports.Tx) error { return tx.Ledger.Post(ctx, place) }
+}
+
+func granted(t *testing.T, s ports.Store, users ...string) {
+	t.Helper()
+	require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+		for _, user := range users {
+			if err := grant(ctx, tx, user); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}
+
+// The rows of leases are those that units free at their end, when they have everything else.
+func TestToExtendLeasesIsNoDeadlock(t *testing.T) {
+	t.Parallel()
+	var claimed ports.Job
+	crossed(t, func(a, _ *postgres.Store) {
+		granted(t, a, "u")
+		require.NoError(t, a.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+			return tx.Jobs.Enqueue(ctx, ports.Job{ID: "j", Kind: "k", RunAt: now()})
+		}))
+		require.NoError(t, a.Update(t.Context(), func(ctx context.Context, tx ports.Tx) (err error) {
+			claimed, err = tx.Jobs.Claim(ctx, "j", ports.Lease{Owner: "me", Until: now().Add(time.Minute)}, now())
+			return err
+		}))
+	},
+		move("u"),
+		func(ctx context.Context, tx ports.Tx) error { return tx.Jobs.Finish(ctx, claimed) },
+		func(ctx context.Context, tx ports.Tx) error { return tx.Jobs.Extend(ctx, "me", now().Add(time.Hour)) },
+		move("u"),
+	)
+}
+
+// What a unit does to jobs comes last, also where it does it first: what it locks next is locked in its order.
+func TestAJobThatIsEnqueuedEarlyIsNoDeadlock(t *testing.T) {
+	t.Parallel()
+	enqueue := func(ctx context.Context, tx ports.Tx) error {
+		return tx.Jobs.Enqueue(ctx, ports.Job{ID: "j", Kind: "k", RunAt: now()})
+	}
+	agent := func(ctx context.Context, tx ports.Tx) error {
+		_, err := tx.Agents.Lock(ctx, "a")
+		return err
+	}
+	crossed(t, func(a, _ *postgres.Store) {
+		granted(t, a, "u")
+		require.NoError(t, a.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+			return tx.Agents.Insert(ctx, registry.Agent{ID: "a", OwnerUserID: "u", Status: registry.Online, Name: "a", CreatedAt: now(), UpdatedAt: now()})
+		}))
+	},
+		agent,
+		move("u"),
+		func(ctx context.Context, tx ports.Tx) error {
+			if err := enqueue(ctx, tx); err != nil {
+				return err
+			}
+			return agent(ctx, tx)
+		},
+		move("u"),
+	)
+}
+
+// What a unit did to jobs is there for what it does next with them, and for its own rows in between.
+func TestAUnitSeesWhatItDidToJobs(t *testing.T) {
+	t.Parallel()
+	s := open(t, migrated(t), postgres.WithWriters(1))
+	granted(t, s, "u")
+	spend := move("u")
+	v, events := newTask(t, "0") // sorts before the job
+	var runs atomic.Int32
+	unit := func() error {
+		return s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+			runs.Add(1)
+			if err := tx.Jobs.Enqueue(ctx, ports.Job{ID: "j", Kind: "k", RunAt: now()}); err != nil {
+				return err
+			}
+			if err := tx.Tasks.Insert(ctx, v, events); err != nil {
+				return err
+			}
+			if _, err := tx.Tasks.Lock(ctx, v.ID); err != nil {
+				return err
+			}
+			if err := spend(ctx, tx); err != nil {
+				return err
+			}
+			j, err := tx.Jobs.Claim(ctx, "j", ports.Lease{Owner: "me", Until: now().Add(time.Minute)}, now())
+			if err != nil {
+				return err
+			}
+			if err := tx.Jobs.Finish(ctx, j); err != nil {
+				return err
+			}
+			n, err := tx.Jobs.Count(ctx)
+			if err == nil && n != 0 {
+				err = errors.New("the job is still there")
+			}
+			return err
+		})
+	}
+	for _, err := range companions(t, s, unit) {
+		require.NoError(t, err)
+	}
+	require.EqualValues(t, 1, runs.Load(), "it sees it in lockstep too")
+}
