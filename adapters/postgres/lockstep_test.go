@@ -550,6 +550,60 @@ func TestAJobThatIsEnqueuedEarlyIsNoDeadlock(t *testing.T) {
 	)
 }
 
+// A unit that did not return must not run again, whatever becomes of its companions.
+func TestAPanicIsNotRunAgain(t *testing.T) {
+	t.Parallel()
+	s := open(t, migrated(t), postgres.WithWriters(1))
+	var runs atomic.Int32
+	panics := func() (err error) {
+		defer func() { err = fmt.Errorf("%v", recover()) }()
+		return s.Update(t.Context(), func(context.Context, ports.Tx) error {
+			runs.Add(1)
+			panic("oops")
+		})
+	}
+	v, events := newTask(t, "t")
+	fails := func() error {
+		return s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+			if err := tx.Tasks.Insert(ctx, v, events); err != nil {
+				return err
+			}
+			if _, err := tx.Tasks.Lock(ctx, v.ID); err != nil {
+				return err
+			}
+			return errOops
+		})
+	}
+	errs := companions(t, s, panics, fails)
+	require.EqualError(t, errs[0], "oops")
+	require.ErrorIs(t, errs[1], errOops)
+	require.EqualValues(t, 1, runs.Load())
+}
+
+// A unit that panics because it has to wait for the next transaction runs in that.
+func TestAUnitThatCannotStandToWaitRunsAgain(t *testing.T) {
+	t.Parallel()
+	s := open(t, migrated(t), postgres.WithWriters(1))
+	v, events := newTask(t, "t")
+	require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error { return tx.Tasks.Insert(ctx, v, events) }))
+	var runs atomic.Int32
+	unit := func() error {
+		return s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+			runs.Add(1)
+			if _, err := tx.Tasks.Lock(ctx, "t"); err != nil {
+				panic(err)
+			}
+			_, err := tx.Jobs.Claim(ctx, "nowhere", ports.Lease{Owner: "me", Until: now()}, now())
+			require.ErrorIs(t, err, ports.ErrLeaseLost)
+			return nil
+		})
+	}
+	for _, err := range companions(t, s, unit, unit) {
+		require.NoError(t, err)
+	}
+	require.Greater(t, runs.Load(), int32(2), "one had to wait")
+}
+
 // What a unit did to jobs is there for what it does next with them, and for its own rows in between.
 func TestAUnitSeesWhatItDidToJobs(t *testing.T) {
 	t.Parallel()

@@ -154,6 +154,10 @@ func (w *writer) together(rs []*request) {
 	}
 	for _, r := range rs {
 		r.begun(w.store)
+		if r.out.ended() {
+			r.answer(r.out.err)
+			continue
+		}
 		if err := r.ctx.Err(); err != nil {
 			r.answer(err)
 			continue
@@ -178,6 +182,9 @@ func (l *lane) run() {
 		l.group.turn <- l
 	}()
 	l.r.let(l.c)
+	if errors.Is(l.lost, errLater) || errors.Is(l.lost, errGiven) { // whatever it made of that
+		l.r.out = outcome{err: l.lost}
+	}
 }
 
 // wait is over when so many units have come to wait, or ended.
