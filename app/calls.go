@@ -2,8 +2,11 @@ package app
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
+
+	"github.com/nexus-protocol/nexus/ports"
 )
 
 // inFlight knows the calls that this process has under way, so that a cancel can stop one at once.
@@ -33,6 +36,34 @@ func (f *inFlight) stop(taskID string) {
 	if cancel := f.calls[taskID]; cancel != nil {
 		cancel()
 	}
+}
+
+// adrift are jobs that this process may have leases on, though it does not work on them: the store was away when they
+// should have been given up, or when they were claimed. As leases are renewed all at once, theirs would be too, for ever.
+type adrift struct {
+	mu   sync.Mutex
+	jobs map[string]ports.Job
+}
+
+func (a *adrift) add(job ports.Job) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.jobs == nil {
+		a.jobs = map[string]ports.Job{}
+	}
+	a.jobs[job.ID] = job
+}
+
+func (a *adrift) forget(jobID string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.jobs, jobID)
+}
+
+func (a *adrift) all() []ports.Job {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Collect(maps.Values(a.jobs))
 }
 
 // turns lets no agent be called more often at the same time than it may be, so that a slow one does not take every place

@@ -114,8 +114,14 @@ func (w *Worker) Run(ctx context.Context, grace time.Duration) error {
 	return err
 }
 
-// renew keeps the leases of this process's jobs.
+// renew keeps the leases of this process's jobs, but for those that nobody works on.
 func (w *Worker) renew(ctx context.Context) error {
+	for _, job := range w.adrift.all() {
+		w.adrift.forget(job.ID)
+		if err := w.giveUp(ctx, job, 0); err != nil { // which has noted it again
+			return fmt.Errorf("give up a job: %w", err)
+		}
+	}
 	if len(w.places) == 0 && w.waiting.Load() == 0 {
 		return nil
 	}
@@ -253,8 +259,13 @@ func (w *Worker) claim(ctx, open context.Context, jobID string) (rest func() err
 	case errors.Is(err, ports.ErrLeaseLost): // someone else's, done, or not due
 		return nil, leave(nil)
 	case err != nil:
+		if job.Attempt > 0 { // it may have been claimed all the same
+			w.adrift.add(job)
+		}
 		return nil, leave(fmt.Errorf("claim job %s: %w", jobID, err))
-	case job.Kind == jobForward && call == nil: // nothing is left to do, or not now
+	}
+	w.adrift.forget(jobID)                     // what it was before is over
+	if job.Kind == jobForward && call == nil { // nothing is left to do, or not now
 		return nil, leave(nil)
 	}
 	return func() error {
@@ -365,6 +376,9 @@ func (w *Worker) giveUp(ctx context.Context, job ports.Job, wait time.Duration) 
 	err := w.update(ctx, func(ctx context.Context, u *unit) error { return u.retry(ctx, job, u.now.Add(wait)) })
 	if errors.Is(err, ports.ErrLeaseLost) {
 		return nil
+	}
+	if err != nil {
+		w.adrift.add(job)
 	}
 	return err
 }
