@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/nexus-protocol/nexus/adapters/memory"
 	"github.com/nexus-protocol/nexus/domain/task"
 	"github.com/nexus-protocol/nexus/ports"
 )
@@ -93,5 +94,44 @@ func TestAJobThatTheStoreLostSightOfRunsAgain(t *testing.T) {
 				}, 8*time.Second, 10*time.Millisecond)
 			})
 		})
+	}
+}
+
+// A call whose lease ran out leaves the one that took over in its place within reach of a cancel.
+func TestALateCallDoesNotHideTheOneThatTookOver(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, memory.New())
+	asker, owner := r.user(), r.user()
+	began, late := make(chan struct{}, 2), make(chan struct{})
+	var calls atomic.Int32
+	a := r.agent(owner, 0, func(ctx context.Context, c ports.Call) (ports.Answer, error) {
+		first := calls.Add(1) == 1
+		began <- struct{}{}
+		if first {
+			<-late
+			return echo(ctx, c)
+		}
+		<-ctx.Done()
+		return ports.Answer{}, ctx.Err()
+	})
+	v := r.create(asker, a)
+	handle := func() chan error {
+		done := make(chan error, 1)
+		go func() { done <- r.Worker.Handle(context.Background(), "task.forward:"+v.ID) }()
+		<-began
+		return done
+	}
+	first := handle()
+	r.clock.skip(11 * time.Second) // its lease runs out
+	second := handle()
+	close(late)
+	require.NoError(t, <-first)
+	_, err := r.Tasks.Cancel(t.Context(), asker, v.ID)
+	require.NoError(t, err)
+	select {
+	case err := <-second:
+		require.NoError(t, err)
+	case <-time.After(5 * time.Second):
+		t.Fatal("the call goes on after the cancel")
 	}
 }

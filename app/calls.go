@@ -12,29 +12,32 @@ import (
 // inFlight knows the calls that this process has under way, so that a cancel can stop one at once.
 type inFlight struct {
 	mu    sync.Mutex
-	calls map[string]context.CancelFunc
+	calls map[string]*context.CancelFunc
 }
 
-func (f *inFlight) start(taskID string, cancel context.CancelFunc) {
+// start notes a call, in place of one whose lease was lost. cancel is what end knows it by.
+func (f *inFlight) start(taskID string, cancel *context.CancelFunc) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.calls == nil {
-		f.calls = map[string]context.CancelFunc{}
+		f.calls = map[string]*context.CancelFunc{}
 	}
 	f.calls[taskID] = cancel
 }
 
-func (f *inFlight) end(taskID string) {
+func (f *inFlight) end(taskID string, cancel *context.CancelFunc) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.calls, taskID)
+	if f.calls[taskID] == cancel {
+		delete(f.calls, taskID)
+	}
 }
 
 func (f *inFlight) stop(taskID string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if cancel := f.calls[taskID]; cancel != nil {
-		cancel()
+		(*cancel)()
 	}
 }
 

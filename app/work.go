@@ -206,7 +206,7 @@ func (w *Worker) claim(ctx, open context.Context, jobID string) (rest func() err
 	known := "" // the task that the call is registered for
 	leave := func(err error) error {
 		if known != "" {
-			w.calls.end(known)
+			w.calls.end(known, &cancel)
 		}
 		if span != nil {
 			cancel()
@@ -248,7 +248,7 @@ func (w *Worker) claim(ctx, open context.Context, jobID string) (rest func() err
 		}
 		// Before the commit: a cancel that comes after it has something to stop.
 		known = t.ID
-		w.calls.start(known, cancel)
+		w.calls.start(known, &cancel)
 		call = &forwarding{task: t, agent: agent}
 		if !turn.come() {
 			return nil
