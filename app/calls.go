@@ -63,10 +63,13 @@ func (a *adrift) forget(jobID string) {
 	delete(a.jobs, jobID)
 }
 
-func (a *adrift) all() []ports.Job {
+// take returns all and forgets them.
+func (a *adrift) take() []ports.Job {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return slices.Collect(maps.Values(a.jobs))
+	jobs := a.jobs
+	a.jobs = nil
+	return slices.Collect(maps.Values(jobs))
 }
 
 // turns lets no agent be called more often at the same time than it may be, so that a slow one does not take every place

@@ -115,17 +115,18 @@ func (w *Worker) Run(ctx context.Context, grace time.Duration) error {
 }
 
 // renew keeps the leases of this process's jobs, but for those that nobody works on.
-func (w *Worker) renew(ctx context.Context) error {
-	for _, job := range w.adrift.all() {
-		w.adrift.forget(job.ID)
-		if err := w.giveUp(ctx, job, 0); err != nil { // which has noted it again
-			return fmt.Errorf("give up a job: %w", err)
-		}
+func (w *Worker) renew(ctx context.Context) (err error) {
+	if len(w.places) > 0 || w.waiting.Load() > 0 {
+		err = w.commit(ctx, func(ctx context.Context, u *unit) error { return u.Jobs.Extend(ctx, w.Name, u.now.Add(leaseFor)) })
 	}
-	if len(w.places) == 0 && w.waiting.Load() == 0 {
-		return nil
+	lost := w.adrift.take()
+	errs := make([]error, len(lost))
+	var all sync.WaitGroup // at once, as leases have to be renewed again soon
+	for i, job := range lost {
+		all.Go(func() { errs[i] = w.giveUp(ctx, job, 0) })
 	}
-	return w.commit(ctx, func(ctx context.Context, u *unit) error { return u.Jobs.Extend(ctx, w.Name, u.now.Add(leaseFor)) })
+	all.Wait()
+	return errors.Join(append(errs, err)...)
 }
 
 // sweep ends tasks whose time is up and that no call watches over any more.
