@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/url"
 	"runtime"
 	"slices"
 	"sync"
@@ -645,4 +646,57 @@ func TestAUnitSeesWhatItDidToJobs(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.EqualValues(t, 1, runs.Load(), "it sees it in lockstep too")
+}
+
+// A process that stands still in the middle of a transaction does not keep others from its rows for ever, and begins
+// again when it goes on.
+func TestAProcessThatStandsStillLosesItsRows(t *testing.T) {
+	t.Parallel()
+	url := migrated(t)
+	db, err := postgres.OpenDB(url, 1)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	var limit string
+	require.NoError(t, db.QueryRowContext(t.Context(), "SHOW idle_in_transaction_session_timeout").Scan(&limit))
+	require.Equal(t, "10s", limit)
+
+	slow, other := open(t, withParam(t, url, "idle_in_transaction_session_timeout", "300ms"), postgres.WithWriters(1)), open(t, url)
+	granted(t, slow, "u")
+	held, woken := make(chan struct{}), make(chan struct{})
+	var runs atomic.Int32
+	spend := move("u")
+	done := make(chan error, 1)
+	go func() {
+		done <- slow.Update(context.Background(), func(ctx context.Context, tx ports.Tx) error {
+			if err := spend(ctx, tx); err != nil {
+				return err
+			}
+			if runs.Add(1) == 1 {
+				close(held)
+				<-woken
+			}
+			return nil
+		})
+	}()
+	<-held
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	err = other.Update(ctx, move("u"))
+	close(woken)
+	require.NoError(t, err)
+	require.NoError(t, <-done)
+	require.EqualValues(t, 2, runs.Load())
+	b, err := other.Read().Ledger.Balance(t.Context(), "u")
+	require.NoError(t, err)
+	require.EqualValues(t, 2, b.Held)
+}
+
+func withParam(t *testing.T, database, name, value string) string {
+	t.Helper()
+	u, err := url.Parse(database)
+	require.NoError(t, err)
+	q := u.Query()
+	q.Set(name, value)
+	u.RawQuery = q.Encode()
+	return u.String()
 }
