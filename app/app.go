@@ -139,6 +139,7 @@ type core struct {
 	turns   turns
 	places  chan struct{} // one for each call that is under way
 	waiting atomic.Int64  // claimed jobs without one
+	adrift  adrift
 }
 
 // now is cut to what every store keeps, so that an answer says the same now and later.

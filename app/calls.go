@@ -2,37 +2,74 @@ package app
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
+
+	"github.com/nexus-protocol/nexus/ports"
 )
 
 // inFlight knows the calls that this process has under way, so that a cancel can stop one at once.
 type inFlight struct {
 	mu    sync.Mutex
-	calls map[string]context.CancelFunc
+	calls map[string]*context.CancelFunc
 }
 
-func (f *inFlight) start(taskID string, cancel context.CancelFunc) {
+// start notes a call, in place of one whose lease was lost. cancel is what end knows it by.
+func (f *inFlight) start(taskID string, cancel *context.CancelFunc) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.calls == nil {
-		f.calls = map[string]context.CancelFunc{}
+		f.calls = map[string]*context.CancelFunc{}
 	}
 	f.calls[taskID] = cancel
 }
 
-func (f *inFlight) end(taskID string) {
+func (f *inFlight) end(taskID string, cancel *context.CancelFunc) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.calls, taskID)
+	if f.calls[taskID] == cancel {
+		delete(f.calls, taskID)
+	}
 }
 
 func (f *inFlight) stop(taskID string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if cancel := f.calls[taskID]; cancel != nil {
-		cancel()
+		(*cancel)()
 	}
+}
+
+// adrift are jobs that this process may have leases on, though it does not work on them: the store was away when they
+// should have been given up, or when they were claimed. As leases are renewed all at once, theirs would be too, for ever.
+type adrift struct {
+	mu   sync.Mutex
+	jobs map[string]ports.Job
+}
+
+func (a *adrift) add(job ports.Job) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.jobs == nil {
+		a.jobs = map[string]ports.Job{}
+	}
+	a.jobs[job.ID] = job
+}
+
+func (a *adrift) forget(jobID string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.jobs, jobID)
+}
+
+// take returns all and forgets them.
+func (a *adrift) take() []ports.Job {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	jobs := a.jobs
+	a.jobs = nil
+	return slices.Collect(maps.Values(jobs))
 }
 
 // turns lets no agent be called more often at the same time than it may be, so that a slow one does not take every place

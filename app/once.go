@@ -45,9 +45,6 @@ type Replayed struct{ Answer []byte }
 // Error implements error.
 func (r *Replayed) Error() string { return "it was done before; its first answer stands" }
 
-// errKept says that an answer was kept by another at this very moment.
-var errKept = errors.New("app: there is an answer already")
-
 // once is update for use cases that make something, done once if the context says so. result is what the use case
 // returns, once fn has run.
 func (c *core) once(ctx context.Context, who identity.Caller, result func() any, fn func(ctx context.Context, u *unit) error) error {
@@ -55,20 +52,24 @@ func (c *core) once(ctx context.Context, who identity.Caller, result func() any,
 	if o == nil {
 		return c.update(ctx, fn)
 	}
-	for {
-		if err := c.replay(ctx, who); err != nil {
-			return err
-		}
-		err := c.update(ctx, func(ctx context.Context, u *unit) error {
-			if err := fn(ctx, u); err != nil {
-				return err
-			}
-			return c.keep(ctx, u, who, o, result())
-		})
-		if !errors.Is(err, errKept) {
-			return err
-		}
+	if err := c.replay(ctx, who); err != nil {
+		return err
 	}
+	err := c.update(ctx, func(ctx context.Context, u *unit) error {
+		if err := fn(ctx, u); err != nil {
+			return err
+		}
+		return c.keep(ctx, u, who, o, result())
+	})
+	if err == nil {
+		return nil
+	}
+	// It may be that it was refused because it was done, by another at this very moment.
+	var first *Replayed
+	if done := c.replay(ctx, who); errors.As(done, &first) || fault.Has(done, fault.CodeIdempotencyConflict) {
+		return done
+	}
+	return err
 }
 
 // replay returns Replayed if the context's use case was done before. One read, and none without a Once.
@@ -124,11 +125,7 @@ func (c *core) keep(ctx context.Context, u *unit, who identity.Caller, o *Once, 
 	kept := ports.KeptAnswer{
 		ID: o.id(who), Request: hex.EncodeToString(o.Request[:]), Body: seal.Seal(nonce, nonce, answer, nil), At: u.now,
 	}
-	err = u.Answers.Put(ctx, kept, u.now.Add(-answersKept))
-	if errors.Is(err, ports.ErrDuplicate) {
-		return errors.Join(errKept, err)
-	}
-	return err
+	return u.Answers.Put(ctx, kept, u.now.Add(-answersKept))
 }
 
 // id names the answer without giving the key away.

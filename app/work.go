@@ -115,12 +115,19 @@ func (w *Worker) Run(ctx context.Context, grace time.Duration) error {
 	return err
 }
 
-// renew keeps the leases of this process's jobs.
-func (w *Worker) renew(ctx context.Context) error {
-	if len(w.places) == 0 && w.waiting.Load() == 0 {
-		return nil
+// renew keeps the leases of this process's jobs, but for those that nobody works on.
+func (w *Worker) renew(ctx context.Context) (err error) {
+	if len(w.places) > 0 || w.waiting.Load() > 0 {
+		err = w.commit(ctx, func(ctx context.Context, u *unit) error { return u.Jobs.Extend(ctx, w.Name, u.now.Add(leaseFor)) })
 	}
-	return w.commit(ctx, func(ctx context.Context, u *unit) error { return u.Jobs.Extend(ctx, w.Name, u.now.Add(leaseFor)) })
+	lost := w.adrift.take()
+	errs := make([]error, len(lost))
+	var all sync.WaitGroup // at once, as leases have to be renewed again soon
+	for i, job := range lost {
+		all.Go(func() { errs[i] = w.giveUp(ctx, job, 0) })
+	}
+	all.Wait()
+	return errors.Join(append(errs, err)...)
 }
 
 // sweep ends tasks whose time is up and that no call watches over any more.
@@ -201,7 +208,7 @@ func (w *Worker) claim(ctx, open context.Context, jobID string) (rest func() err
 	known := "" // the task that the call is registered for
 	leave := func(err error) error {
 		if known != "" {
-			w.calls.end(known)
+			w.calls.end(known, &cancel)
 		}
 		if span != nil {
 			cancel()
@@ -243,7 +250,7 @@ func (w *Worker) claim(ctx, open context.Context, jobID string) (rest func() err
 		}
 		// Before the commit: a cancel that comes after it has something to stop.
 		known = t.ID
-		w.calls.start(known, cancel)
+		w.calls.start(known, &cancel)
 		call = &forwarding{task: t, agent: agent}
 		if !turn.come() {
 			return nil
@@ -254,8 +261,13 @@ func (w *Worker) claim(ctx, open context.Context, jobID string) (rest func() err
 	case errors.Is(err, ports.ErrLeaseLost): // someone else's, done, or not due
 		return nil, leave(nil)
 	case err != nil:
+		if job.Attempt > 0 { // it may have been claimed all the same
+			w.adrift.add(job)
+		}
 		return nil, leave(fmt.Errorf("claim job %s: %w", jobID, err))
-	case job.Kind == jobForward && call == nil: // nothing is left to do, or not now
+	}
+	w.adrift.forget(jobID)                     // what it was before is over
+	if job.Kind == jobForward && call == nil { // nothing is left to do, or not now
 		return nil, leave(nil)
 	}
 	return func() error {
@@ -366,6 +378,9 @@ func (w *Worker) giveUp(ctx context.Context, job ports.Job, wait time.Duration) 
 	err := w.update(ctx, func(ctx context.Context, u *unit) error { return u.retry(ctx, job, u.now.Add(wait)) })
 	if errors.Is(err, ports.ErrLeaseLost) {
 		return nil
+	}
+	if err != nil {
+		w.adrift.add(job)
 	}
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/url"
 	"runtime"
 	"slices"
 	"sync"
@@ -430,4 +431,272 @@ func TestGroupsDoNotWaitInACircle(t *testing.T) {
 	var circles int
 	require.NoError(t, db.QueryRowContext(t.Context(), "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()").Scan(&circles))
 	require.Zero(t, circles)
+}
+
+// crossed runs units in lockstep on one store while a unit of another one holds a row, and then wants
+// another one, which it gets without anybody having to begin again.
+func crossed(t *testing.T, prepare func(a, b *postgres.Store), hold, then func(context.Context, ports.Tx) error, units ...func(context.Context, ports.Tx) error) {
+	t.Helper()
+	url := migrated(t)
+	a, b := open(t, url, postgres.WithWriters(1)), open(t, url, postgres.WithWriters(1))
+	prepare(a, b)
+	held, waited := make(chan struct{}), make(chan struct{})
+	var runs atomic.Int32
+	var all sync.WaitGroup
+	all.Go(func() {
+		err := b.Update(context.Background(), func(ctx context.Context, tx ports.Tx) error {
+			first := runs.Add(1) == 1
+			if err := hold(ctx, tx); err != nil {
+				return err
+			}
+			if first {
+				close(held)
+				<-waited
+			}
+			return then(ctx, tx)
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	<-held
+	var counted []func() error
+	for _, unit := range units {
+		counted = append(counted, func() error {
+			return a.Update(context.Background(), func(ctx context.Context, tx ports.Tx) error {
+				runs.Add(1)
+				return unit(ctx, tx)
+			})
+		})
+	}
+	all.Go(func() {
+		time.Sleep(300 * time.Millisecond) // the group waits
+		close(waited)
+	})
+	for _, err := range companions(t, a, counted...) {
+		require.NoError(t, err)
+	}
+	all.Wait()
+	require.EqualValues(t, 1+len(units), runs.Load(), "nobody had to run again")
+}
+
+// move takes a credit from one user's account for a task.
+func move(user string) func(context.Context, ports.Tx) error {
+	place, err := ledger.Hold{TaskID: memory.NewID(), UserID: user, Amount: 1, Title: "x"}.Place(now())
+	if err != nil {
+		panic(err)
+	}
+	place = place.Stamp(memory.NewID)
+	return func(ctx context.Context, tx ports.Tx) error { return tx.Ledger.Post(ctx, place) }
+}
+
+func granted(t *testing.T, s ports.Store, users ...string) {
+	t.Helper()
+	require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+		for _, user := range users {
+			if err := grant(ctx, tx, user); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}
+
+// The rows of leases are those that units free at their end, when they have everything else.
+func TestToExtendLeasesIsNoDeadlock(t *testing.T) {
+	t.Parallel()
+	var claimed ports.Job
+	crossed(t, func(a, _ *postgres.Store) {
+		granted(t, a, "u")
+		require.NoError(t, a.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+			return tx.Jobs.Enqueue(ctx, ports.Job{ID: "j", Kind: "k", RunAt: now()})
+		}))
+		require.NoError(t, a.Update(t.Context(), func(ctx context.Context, tx ports.Tx) (err error) {
+			claimed, err = tx.Jobs.Claim(ctx, "j", ports.Lease{Owner: "me", Until: now().Add(time.Minute)}, now())
+			return err
+		}))
+	},
+		move("u"),
+		func(ctx context.Context, tx ports.Tx) error { return tx.Jobs.Finish(ctx, claimed) },
+		func(ctx context.Context, tx ports.Tx) error { return tx.Jobs.Extend(ctx, "me", now().Add(time.Hour)) },
+		move("u"),
+	)
+}
+
+// What a unit does to jobs comes last, also where it does it first: what it locks next is locked in its order.
+func TestAJobThatIsEnqueuedEarlyIsNoDeadlock(t *testing.T) {
+	t.Parallel()
+	enqueue := func(ctx context.Context, tx ports.Tx) error {
+		return tx.Jobs.Enqueue(ctx, ports.Job{ID: "j", Kind: "k", RunAt: now()})
+	}
+	agent := func(ctx context.Context, tx ports.Tx) error {
+		_, err := tx.Agents.Lock(ctx, "a")
+		return err
+	}
+	crossed(t, func(a, _ *postgres.Store) {
+		granted(t, a, "u")
+		require.NoError(t, a.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+			return tx.Agents.Insert(ctx, registry.Agent{ID: "a", OwnerUserID: "u", Status: registry.Online, Name: "a", CreatedAt: now(), UpdatedAt: now()})
+		}))
+	},
+		agent,
+		move("u"),
+		func(ctx context.Context, tx ports.Tx) error {
+			if err := enqueue(ctx, tx); err != nil {
+				return err
+			}
+			return agent(ctx, tx)
+		},
+		move("u"),
+	)
+}
+
+// A unit that did not return must not run again, whatever becomes of its companions.
+func TestAPanicIsNotRunAgain(t *testing.T) {
+	t.Parallel()
+	s := open(t, migrated(t), postgres.WithWriters(1))
+	var runs atomic.Int32
+	panics := func() (err error) {
+		defer func() { err = fmt.Errorf("%v", recover()) }()
+		return s.Update(t.Context(), func(context.Context, ports.Tx) error {
+			runs.Add(1)
+			panic("oops")
+		})
+	}
+	v, events := newTask(t, "t")
+	fails := func() error {
+		return s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+			if err := tx.Tasks.Insert(ctx, v, events); err != nil {
+				return err
+			}
+			if _, err := tx.Tasks.Lock(ctx, v.ID); err != nil {
+				return err
+			}
+			return errOops
+		})
+	}
+	errs := companions(t, s, panics, fails)
+	require.EqualError(t, errs[0], "oops")
+	require.ErrorIs(t, errs[1], errOops)
+	require.EqualValues(t, 1, runs.Load())
+}
+
+// A unit that panics because it has to wait for the next transaction runs in that.
+func TestAUnitThatCannotStandToWaitRunsAgain(t *testing.T) {
+	t.Parallel()
+	s := open(t, migrated(t), postgres.WithWriters(1))
+	v, events := newTask(t, "t")
+	require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error { return tx.Tasks.Insert(ctx, v, events) }))
+	var runs atomic.Int32
+	unit := func() error {
+		return s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+			runs.Add(1)
+			if _, err := tx.Tasks.Lock(ctx, "t"); err != nil {
+				panic(err)
+			}
+			_, err := tx.Jobs.Claim(ctx, "nowhere", ports.Lease{Owner: "me", Until: now()}, now())
+			require.ErrorIs(t, err, ports.ErrLeaseLost)
+			return nil
+		})
+	}
+	for _, err := range companions(t, s, unit, unit) {
+		require.NoError(t, err)
+	}
+	require.Greater(t, runs.Load(), int32(2), "one had to wait")
+}
+
+// What a unit did to jobs is there for what it does next with them, and for its own rows in between.
+func TestAUnitSeesWhatItDidToJobs(t *testing.T) {
+	t.Parallel()
+	s := open(t, migrated(t), postgres.WithWriters(1))
+	granted(t, s, "u")
+	spend := move("u")
+	v, events := newTask(t, "0") // sorts before the job
+	var runs atomic.Int32
+	unit := func() error {
+		return s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+			runs.Add(1)
+			if err := tx.Jobs.Enqueue(ctx, ports.Job{ID: "j", Kind: "k", RunAt: now()}); err != nil {
+				return err
+			}
+			if err := tx.Tasks.Insert(ctx, v, events); err != nil {
+				return err
+			}
+			if _, err := tx.Tasks.Lock(ctx, v.ID); err != nil {
+				return err
+			}
+			if err := spend(ctx, tx); err != nil {
+				return err
+			}
+			j, err := tx.Jobs.Claim(ctx, "j", ports.Lease{Owner: "me", Until: now().Add(time.Minute)}, now())
+			if err != nil {
+				return err
+			}
+			if err := tx.Jobs.Finish(ctx, j); err != nil {
+				return err
+			}
+			n, err := tx.Jobs.Count(ctx)
+			if err == nil && n != 0 {
+				err = errors.New("the job is still there")
+			}
+			return err
+		})
+	}
+	for _, err := range companions(t, s, unit) {
+		require.NoError(t, err)
+	}
+	require.EqualValues(t, 1, runs.Load(), "it sees it in lockstep too")
+}
+
+// A process that stands still in the middle of a transaction does not keep others from its rows for ever, and begins
+// again when it goes on.
+func TestAProcessThatStandsStillLosesItsRows(t *testing.T) {
+	t.Parallel()
+	url := migrated(t)
+	db, err := postgres.OpenDB(url, 1)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	var limit string
+	require.NoError(t, db.QueryRowContext(t.Context(), "SHOW idle_in_transaction_session_timeout").Scan(&limit))
+	require.Equal(t, "10s", limit)
+
+	slow, other := open(t, withParam(t, url, "idle_in_transaction_session_timeout", "300ms"), postgres.WithWriters(1)), open(t, url)
+	granted(t, slow, "u")
+	held, woken := make(chan struct{}), make(chan struct{})
+	var runs atomic.Int32
+	spend := move("u")
+	done := make(chan error, 1)
+	go func() {
+		done <- slow.Update(context.Background(), func(ctx context.Context, tx ports.Tx) error {
+			if err := spend(ctx, tx); err != nil {
+				return err
+			}
+			if runs.Add(1) == 1 {
+				close(held)
+				<-woken
+			}
+			return nil
+		})
+	}()
+	<-held
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	err = other.Update(ctx, move("u"))
+	close(woken)
+	require.NoError(t, err)
+	require.NoError(t, <-done)
+	require.EqualValues(t, 2, runs.Load())
+	b, err := other.Read().Ledger.Balance(t.Context(), "u")
+	require.NoError(t, err)
+	require.EqualValues(t, 2, b.Held)
+}
+
+func withParam(t *testing.T, database, name, value string) string {
+	t.Helper()
+	u, err := url.Parse(database)
+	require.NoError(t, err)
+	q := u.Query()
+	q.Set(name, value)
+	u.RawQuery = q.Encode()
+	return u.String()
 }

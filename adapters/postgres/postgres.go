@@ -32,6 +32,10 @@ const (
 	compareClocks  = 10 * time.Second // a machine's clock that is set while the process runs is wrong for so long
 )
 
+// idleLimit is how long the server waits for the next statement of a transaction. A process that stands still, or whose
+// machine is gone, would keep others from the rows that it has locked for as long as its connection seems to live.
+const idleLimit = "idle_in_transaction_session_timeout"
+
 // Option is a setting of Open.
 type Option func(*options)
 
@@ -150,7 +154,14 @@ func open(url string, conns int) (*sql.DB, error) {
 	if _, set := cfg.RuntimeParams["application_name"]; !set {
 		cfg.RuntimeParams["application_name"] = "nexus"
 	}
-	db := stdlib.OpenDB(*cfg)
+	var session []stdlib.OptionOpenDB
+	if _, set := cfg.RuntimeParams[idleLimit]; !set { // poolers refuse to take it with the connection
+		session = append(session, stdlib.OptionAfterConnect(func(ctx context.Context, c *pgx.Conn) error {
+			_, err := c.Exec(ctx, "SET "+idleLimit+" = '10s'")
+			return err
+		}))
+	}
+	db := stdlib.OpenDB(*cfg, session...)
 	db.SetMaxOpenConns(conns)
 	db.SetMaxIdleConns(conns)
 	return db, nil
@@ -165,7 +176,7 @@ func dialect() bunstore.Dialect {
 		Duplicate: func(err error) bool { return code(err) == "23505" },
 		Retryable: func(err error) bool {
 			switch code(err) {
-			case "40001", "40P01", "55P03": // serialisation failure, deadlock, lock not available
+			case "40001", "40P01", "55P03", "25P03": // serialisation failure, deadlock, lock not available, idle for too long
 				return true
 			}
 			return false

@@ -21,17 +21,17 @@ func dueOf(priority string) string {
 
 var (
 	qEnqueue = hot(`INSERT INTO jobs (id, kind, subject, run_at, priority, attempt, lease_owner, lease_until, trace) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (id) DO UPDATE SET run_at = CASE WHEN excluded.run_at < jobs.run_at THEN excluded.run_at ELSE jobs.run_at END`).ranked(rankDone, 0)
+		ON CONFLICT (id) DO UPDATE SET run_at = CASE WHEN excluded.run_at < jobs.run_at THEN excluded.run_at ELSE jobs.run_at END`).ranked(rankDone, 0).ofJobs()
 	qClaim = hot(`UPDATE jobs SET attempt = attempt + 1, lease_owner = ?, lease_until = ?
-		WHERE id = ? AND run_at <= ? AND (lease_owner = '' OR lease_until <= ?) RETURNING kind, subject, run_at, priority, attempt, trace`).ranked(rankJob, 2)
-	qFinish = hot(`DELETE FROM jobs WHERE id = ? AND lease_owner = ? AND attempt = ?`).ranked(rankDone, 0)
-	qRetry  = hot(`UPDATE jobs SET run_at = ?, lease_owner = '', lease_until = 0 WHERE id = ? AND lease_owner = ? AND attempt = ?`).ranked(rankDone, 1)
-	// A job that is locked is just being finished.
-	qExtend  = hot(`UPDATE jobs SET lease_until = ? WHERE id IN (SELECT id FROM jobs WHERE lease_owner = ? AND lease_owner <> ''{skip})`).ranked(rankJob, 1)
-	qRelease = hot(`UPDATE jobs SET lease_owner = '', lease_until = 0 WHERE lease_owner <> '' AND lease_owner <> ?`).ranked(rankJob, 0)
+		WHERE id = ? AND run_at <= ? AND (lease_owner = '' OR lease_until <= ?) RETURNING kind, subject, run_at, priority, attempt, trace`).ranked(rankJob, 2).ofJobs()
+	qFinish = hot(`DELETE FROM jobs WHERE id = ? AND lease_owner = ? AND attempt = ?`).ranked(rankDone, 0).ofJobs()
+	qRetry  = hot(`UPDATE jobs SET run_at = ?, lease_owner = '', lease_until = 0 WHERE id = ? AND lease_owner = ? AND attempt = ?`).ranked(rankDone, 1).ofJobs()
+	// A job that is locked is just being finished. In its turn it is last, as those that finish them are.
+	qExtend  = hot(`UPDATE jobs SET lease_until = ? WHERE id IN (SELECT id FROM jobs WHERE lease_owner = ? AND lease_owner <> ''{skip})`).ranked(rankDone, 1).ofJobs()
+	qRelease = hot(`UPDATE jobs SET lease_owner = '', lease_until = 0 WHERE lease_owner <> '' AND lease_owner <> ?`).ranked(rankJob, 0).ofJobs()
 	// Each priority by itself, so that those that are not due yet are never looked at.
-	qDue       = hot(dueOf("0") + ` UNION ALL ` + dueOf("1") + ` UNION ALL ` + dueOf("2") + ` ORDER BY priority, run_at, id LIMIT ?`)
-	qCountJobs = hot(`SELECT count(*) FROM jobs`)
+	qDue       = hot(dueOf("0") + ` UNION ALL ` + dueOf("1") + ` UNION ALL ` + dueOf("2") + ` ORDER BY priority, run_at, id LIMIT ?`).ofJobs()
+	qCountJobs = hot(`SELECT count(*) FROM jobs`).ofJobs()
 )
 
 // Due implements ports.JobReader. One statement.

@@ -55,14 +55,19 @@ type lane struct {
 	group  *lockstep
 	r      *request
 	c      *session
-	calls  []*call        // that it waits for
-	behind []*call        // that go before them
-	checks []func() error // of what came of those
-	solo   bool           // it needs the connection itself, until it ends
-	ended  bool           // its function has
-	later  bool           // it waits for the next transaction
-	reply  chan error     // to what it waits for
-	lost   error          // what it was told when it had to end; for its goroutine only
+	calls  []*call    // that it waits for
+	behind []deferred // what goes before them
+	solo   bool       // it needs the connection itself, until it ends
+	ended  bool       // its function has
+	later  bool       // it waits for the next transaction
+	reply  chan error // to what it waits for
+	lost   error      // what it was told when it had to end; for its goroutine only
+}
+
+// deferred is what a unit left for later.
+type deferred struct {
+	calls []*call
+	check func() error // of what came of them
 }
 
 var (
@@ -72,8 +77,11 @@ var (
 
 // send waits until the group has sent the calls. In the unit's goroutine.
 func (l *lane) send(ctx context.Context, calls []*call) error {
-	behind, checks := l.behind, l.checks
-	l.behind, l.checks = nil, nil
+	due := l.due(calls)
+	var behind []*call
+	for _, d := range due {
+		behind = append(behind, d.calls...)
+	}
 	l.calls = slices.Concat(behind, calls)
 	if l.lost != nil || len(l.calls) == 0 {
 		return l.lost
@@ -92,12 +100,33 @@ func (l *lane) send(ctx context.Context, calls []*call) error {
 	for _, k := range behind {
 		l.c.dirty = l.c.dirty || l.lost != nil || k.rows > 0
 	}
-	for _, check := range checks {
+	for _, d := range due {
 		if l.lost == nil {
-			l.lost = check()
+			l.lost = d.check()
 		}
 	}
 	return l.lost
+}
+
+// due takes what goes before the calls out of what was left for later. What was done to jobs, the last in the order of
+// locks, stays until the unit comes to jobs again, or to its end: what it locks until then would come too late.
+func (l *lane) due(calls []*call) []deferred {
+	ofJobs := func(k *call) bool { return k.jobs }
+	if len(calls) == 0 || slices.ContainsFunc(calls, ofJobs) {
+		due := l.behind
+		l.behind = nil
+		return due
+	}
+	var due, rest []deferred
+	for _, d := range l.behind {
+		if slices.ContainsFunc(d.calls, ofJobs) {
+			rest = append(rest, d)
+		} else {
+			due = append(due, d)
+		}
+	}
+	l.behind = rest
+	return due
 }
 
 // alone waits until the unit has the connection for itself. In the unit's goroutine.
@@ -125,6 +154,10 @@ func (w *writer) together(rs []*request) {
 	}
 	for _, r := range rs {
 		r.begun(w.store)
+		if r.out.ended() {
+			r.answer(r.out.err)
+			continue
+		}
 		if err := r.ctx.Err(); err != nil {
 			r.answer(err)
 			continue
@@ -149,6 +182,9 @@ func (l *lane) run() {
 		l.group.turn <- l
 	}()
 	l.r.let(l.c)
+	if errors.Is(l.lost, errLater) || errors.Is(l.lost, errGiven) { // whatever it made of that
+		l.r.out = outcome{err: l.lost}
+	}
 }
 
 // wait is over when so many units have come to wait, or ended.

@@ -27,6 +27,7 @@ type statement struct {
 	key  int    // the parameter that names the row
 	room string // "": it keeps no other unit of the same transaction from the row; else the name of its kind of lock
 	free bool   // it ends the lock on the row instead, before the unit itself does
+	jobs bool   // it is about jobs
 }
 
 // rank is the place in the one order in which rows are locked everywhere.
@@ -40,7 +41,7 @@ const (
 	rankAgent // and its evidence
 	rankMoney
 	rankAccess // sessions and keys
-	rankDone   // jobs that the unit itself has claimed
+	rankDone   // jobs that the process itself has claimed
 )
 
 var statements []statement
@@ -66,6 +67,12 @@ func (q statement) locks(room string) statement {
 // frees says that the row is no longer the unit's alone.
 func (q statement) frees(room string) statement {
 	q.room, q.free = room, true
+	return q
+}
+
+// ofJobs says that the statement has to see what the unit has done to jobs.
+func (q statement) ofJobs() statement {
+	q.jobs = true
 	return q
 }
 
@@ -201,12 +208,12 @@ func (c *session) send(ctx context.Context, calls ...*call) (err error) {
 	return err
 }
 
-// later runs statements, and then check, some time before the unit of work ends, and before anything else that it does.
-// In lockstep they go with its next statement, so that they take no round trip of their own.
+// later runs statements, and then check, some time before the unit of work ends, and before anything else that it does
+// where they matter. In lockstep they go with its next statement, those on jobs with the next one on jobs or the last, so
+// that they take no round trip of their own.
 func (c *session) later(ctx context.Context, check func() error, calls ...*call) error {
 	if c.lane != nil {
-		c.lane.behind = append(c.lane.behind, calls...)
-		c.lane.checks = append(c.lane.checks, check)
+		c.lane.behind = append(c.lane.behind, deferred{calls, check})
 		return nil
 	}
 	if err := c.send(ctx, calls...); err != nil {
