@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nexus-protocol/nexus/domain/fault"
@@ -42,12 +43,13 @@ func (s *Agents) Register(ctx context.Context, c identity.Caller, in registry.Pr
 		return registry.Agent{}, err
 	}
 	a = a.Seen(s.fetchCard(ctx, a.Endpoint), now)
-	return a, s.once(ctx, c, func() any { return a }, func(ctx context.Context, u *unit) error {
+	err = s.once(ctx, c, func() any { return a }, func(ctx context.Context, u *unit) error {
 		if err := u.Agents.Insert(ctx, a); err != nil {
 			return fmt.Errorf("insert agent: %w", err)
 		}
 		return u.enqueue(ctx, jobProbe, a.ID, u.now.Add(registry.ProbeEvery), ports.PriorityHousekeeping)
 	})
+	return a, err
 }
 
 func (s *Agents) checkSchemas(a registry.Agent) error {
@@ -191,7 +193,8 @@ func (u *unit) saveAgent(ctx context.Context, before, after registry.Agent) erro
 const drainBatch = 100
 
 // Delete takes an agent out of the market: gone from discovery, its keys revoked, its open tasks cancelled and refunded.
-// Its owner may call it. One commit for up to a hundred open tasks, a job does the rest.
+// Its owner may call it. One commit for the agent, and one for every hundred open tasks; what a crash leaves of these a
+// job does.
 func (s *Agents) Delete(ctx context.Context, c identity.Caller, id string) (registry.Agent, error) {
 	var after registry.Agent
 	err := s.update(ctx, func(ctx context.Context, u *unit) error {
@@ -207,29 +210,48 @@ func (s *Agents) Delete(ctx context.Context, c identity.Caller, id string) (regi
 		if err := u.Keys.RevokeAll(ctx, id, u.now); err != nil {
 			return fmt.Errorf("revoke keys: %w", err)
 		}
-		more, err := s.drain(ctx, u, a)
-		if err == nil && more {
-			err = u.enqueue(ctx, jobDrain, id, u.now, ports.PriorityHousekeeping)
-		}
-		return err
+		return u.enqueue(ctx, jobDrain, id, u.now, ports.PriorityHousekeeping)
 	})
-	return after, err
+	if err != nil {
+		return after, err
+	}
+	if err := s.drain(ctx, id); err != nil {
+		s.Logger.DebugContext(ctx, "a deleted agent's tasks are left to its job", "agent", id, "error", err)
+	}
+	return after, nil
 }
 
-// drain cancels a batch of a deleted agent's open tasks. more is true when some are left.
-func (c *core) drain(ctx context.Context, u *unit, a registry.Agent) (more bool, err error) {
-	ids, err := u.Tasks.OpenByAgent(ctx, a.ID, "", drainBatch)
-	if err != nil {
-		return false, fmt.Errorf("find open tasks: %w", err)
-	}
-	for _, id := range ids {
-		t, err := u.Tasks.Lock(ctx, id)
+// drain cancels a deleted agent's open tasks, some in a commit. It locks tasks, and never the agent, which comes after them.
+func (c *core) drain(ctx context.Context, agentID string) error {
+	for {
+		ids, err := c.Store.Read().Tasks.OpenByAgent(ctx, agentID, "", drainBatch)
 		if err != nil {
-			return false, fmt.Errorf("lock task: %w", err)
+			return fmt.Errorf("find open tasks: %w", err)
 		}
-		if _, _, err := c.apply(ctx, u, t, a, task.Cancel{At: u.now}); err != nil {
-			return false, err
+		if len(ids) == 0 {
+			return nil
+		}
+		slices.Sort(ids) // all lock them in one order
+		err = c.update(ctx, func(ctx context.Context, u *unit) error {
+			for _, id := range ids {
+				t, err := u.Tasks.Lock(ctx, id)
+				if err != nil {
+					return fmt.Errorf("lock task: %w", err)
+				}
+				if t.Status.Ended() {
+					continue
+				}
+				if _, _, err := c.apply(ctx, u, t, registry.Agent{}, task.Cancel{At: u.now}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			c.calls.stop(id)
 		}
 	}
-	return len(ids) == drainBatch, nil
 }

@@ -308,17 +308,10 @@ func (w *Worker) do(ctx, callCtx context.Context, job ports.Job, call *forwardin
 	case jobAssign:
 		return w.assign(ctx, job)
 	case jobDrain:
-		return w.update(ctx, func(ctx context.Context, u *unit) error {
-			a, err := u.Agents.Lock(ctx, job.Subject)
-			if err != nil {
-				return fmt.Errorf("lock agent: %w", err)
-			}
-			more, err := w.drain(ctx, u, a)
-			if err == nil && more {
-				return u.retry(ctx, job, u.now)
-			}
-			return errors.Join(err, u.Jobs.Finish(ctx, job))
-		})
+		if err := w.drain(ctx, job.Subject); err != nil {
+			return err
+		}
+		return w.update(ctx, func(ctx context.Context, u *unit) error { return u.Jobs.Finish(ctx, job) })
 	default:
 		return fault.New(fault.Internal, fault.CodeInternal, "no handler for jobs of kind %q", job.Kind)
 	}

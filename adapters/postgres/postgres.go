@@ -150,6 +150,7 @@ func open(url string, conns int) (*sql.DB, error) {
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = connectTimeout
 	}
+	cfg.DialFunc = (&net.Dialer{Timeout: cfg.ConnectTimeout, Control: giveUpUnanswered}).DialContext
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
 	if _, set := cfg.RuntimeParams["application_name"]; !set {
 		cfg.RuntimeParams["application_name"] = "nexus"
