@@ -60,6 +60,9 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// keepAlive is that of the servers' streams.
+const keepAlive = 500 * time.Millisecond
+
 // server is the built command as a process of its own.
 type server struct {
 	t    testing.TB
@@ -162,7 +165,8 @@ func (s *server) url() string { return "http://" + s.addr }
 
 func (s *server) env() []string {
 	return append(os.Environ(), "NEXUS_ADDR="+s.addr, "NEXUS_DATA_DIR="+s.dir, "NEXUS_DATABASE_URL="+s.db, "NEXUS_REDIS_URL="+s.rds,
-		"NEXUS_ROLE="+cmp.Or(s.role, "all"), "NEXUS_ALLOW_PRIVATE_ENDPOINTS=true", "NEXUS_RATE_LIMIT=off")
+		"NEXUS_ROLE="+cmp.Or(s.role, "all"), "NEXUS_ALLOW_PRIVATE_ENDPOINTS=true", "NEXUS_RATE_LIMIT=off",
+		"NEXUS_STREAM_KEEP_ALIVE="+keepAlive.String())
 }
 
 // start runs the server and waits until it is ready.

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Behaviour is how an agent behaves.
@@ -19,15 +20,19 @@ const (
 	HTML     Behaviour = "html"     // answers with a web page
 	Huge     Behaviour = "huge"     // answers with more than the engine takes
 	Stalling Behaviour = "stalling" // does not answer
+	Making   Behaviour = "making"   // takes MakingTime, and answers with the artifact "thing", whose text is that it was sent
 	Gone     Behaviour = "gone"     // has nobody listening
 )
+
+// MakingTime is how long a Making agent takes.
+const MakingTime = 200 * time.Millisecond
 
 // startAgents starts HTTP agents that speak A2A's JSON-RPC.
 func startAgents(t *testing.T) func(Behaviour) string {
 	t.Helper()
 	urls := map[Behaviour]string{}
 	stop := make(chan struct{})
-	for _, b := range []Behaviour{Echo, Failing, HTML, Huge, Stalling, Gone} {
+	for _, b := range []Behaviour{Echo, Failing, HTML, Huge, Stalling, Making, Gone} {
 		srv := httptest.NewServer(&httpAgent{behaviour: b, stop: stop})
 		urls[b] = srv.URL
 		if b == Gone {
@@ -84,6 +89,18 @@ func (a *httpAgent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer["error"] = object{"code": -32603, "message": "the oven is cold"}
 	case Huge:
 		answer["result"] = message(call.Params.Message.MessageID, object{"kind": "text", "text": strings.Repeat("x", 4<<20)})
+	case Making:
+		time.Sleep(MakingTime)
+		var parts []object
+		for _, p := range call.Params.Message.Parts {
+			if p.Text != nil {
+				parts = append(parts, object{"kind": "text", "text": *p.Text})
+			}
+		}
+		answer["result"] = object{
+			"kind": "task", "id": "r", "contextId": "c", "status": object{"state": "completed"},
+			"artifacts": []object{{"artifactId": "thing", "name": "thing", "parts": parts}},
+		}
 	case Echo, Gone:
 		var parts []object
 		for _, p := range call.Params.Message.Parts {
