@@ -52,6 +52,18 @@ func binary(t testing.TB) string {
 }
 
 func TestMain(m *testing.M) {
+	if text := os.Getenv(streamLoadVariable); text != "" {
+		var load streamLoad
+		err := json.Unmarshal([]byte(text), &load)
+		if err == nil {
+			err = serveStreams(load, os.Stdin, os.Stdout)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	code := postgrestest.Main(m)
 	redistest.Stop()
 	if build.path != "" {
