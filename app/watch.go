@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,8 +17,9 @@ const (
 	watchLook    = 15 * time.Second // without a wake: one is lost when a process dies between its commit and its publication
 	watchAlone   = 2 * time.Second  // the same where nobody wakes
 	watchSpread  = 8                // looks are spread over as many steps
-	watchBatch   = 100              // events of one read
-	watchReaders = 4                // reads at a time, however many tasks are woken at once
+	watchBatch   = 128              // events of one read
+	watchTasks   = 64               // tasks of one read
+	watchReaders = 2                // reads at a time, however many tasks are woken at once
 	watchRetry   = time.Second      // after a read that failed
 	watchTimeout = 10 * time.Second // of one read, which is nobody's request
 )
@@ -175,21 +177,30 @@ func (w *Watcher) Close() {
 
 // eventsAfter reads the next events of a task as watchers get them. One read, and one more for the task's end.
 func (c *core) eventsAfter(ctx context.Context, id string, seq int64) ([]TaskEvent, error) {
-	r := c.Store.Read().Tasks
-	log, err := r.Events(ctx, id, seq, watchBatch)
-	if err != nil || len(log) == 0 {
+	log, err := c.Store.Read().Tasks.Events(ctx, id, seq, watchBatch)
+	if err != nil {
 		return nil, err
 	}
+	return c.complete(ctx, log)
+}
+
+// complete brings what a task made to its last event.
+func (c *core) complete(ctx context.Context, log []task.Event) ([]TaskEvent, error) {
 	out := make([]TaskEvent, len(log))
 	for i, e := range log {
 		out[i].Event = e
-	}
-	if last := &out[len(out)-1]; last.Kind == task.EventComplete {
-		_, history, err := r.History(ctx, id)
+		if e.Kind != task.EventComplete {
+			continue
+		}
+		if e.Seq <= int64(len(log)) && log[0].Seq == 1 {
+			_, out[i].Artifacts = task.History(log) // it is all there
+			continue
+		}
+		_, history, err := c.Store.Read().Tasks.History(ctx, e.TaskID)
 		if err != nil {
 			return nil, err
 		}
-		_, last.Artifacts = task.History(history)
+		_, out[i].Artifacts = task.History(history)
 	}
 	return out, nil
 }
@@ -303,7 +314,7 @@ func (s *feeds) enqueue(f *feed) {
 	}
 }
 
-// read reads feeds until none is waiting.
+// read reads feeds, as many at a time as are waiting, until none is.
 func (s *feeds) read() {
 	for {
 		s.mu.Lock()
@@ -313,30 +324,59 @@ func (s *feeds) read() {
 			s.mu.Unlock()
 			return
 		}
-		f := s.queue[0]
-		s.queue[0] = nil
-		s.queue = s.queue[1:]
-		f.queued, f.reading, f.looked = false, true, s.step
-		seq := f.seq
+		n := min(len(s.queue), watchTasks)
+		batch := slices.Clone(s.queue[:n])
+		clear(s.queue[:n])
+		s.queue = s.queue[n:]
+		after := make([]ports.TaskPosition, n)
+		for i, f := range batch {
+			f.queued, f.reading, f.looked = false, true, s.step
+			after[i] = ports.TaskPosition{TaskID: f.id, Seq: f.seq}
+		}
 		s.mu.Unlock()
 
-		ctx, cancel := context.WithTimeout(context.Background(), watchTimeout)
-		events, err := s.core.eventsAfter(ctx, f.id, seq)
-		cancel()
+		grown, more, err := s.readEvents(after)
 		if err != nil {
-			s.core.Logger.Warn("a task that is watched could not be read, it will be tried again", "task", f.id, "error", err)
-			time.AfterFunc(watchRetry, func() { s.look(f) })
+			s.core.Logger.Warn("tasks that are watched could not be read, it will be tried again", "tasks", n, "error", err)
+			time.AfterFunc(watchRetry, func() {
+				for _, f := range batch {
+					s.look(f)
+				}
+			})
 		}
 
 		s.mu.Lock()
-		f.grow(events)
-		more := f.again || len(events) == watchBatch
-		f.reading, f.again = false, false
-		if more {
-			s.enqueue(f)
+		for _, f := range batch {
+			f.grow(grown[f.id])
+			again := f.again || more
+			f.reading, f.again = false, false
+			if again {
+				s.enqueue(f)
+			}
 		}
 		s.mu.Unlock()
 	}
+}
+
+// readEvents reads what tasks grew by. more says that some of them may have grown by more.
+func (s *feeds) readEvents(after []ports.TaskPosition) (grown map[string][]TaskEvent, more bool, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), watchTimeout)
+	defer cancel()
+	log, err := s.core.Store.Read().TaskLogs.EventsOf(ctx, after, watchBatch)
+	if err != nil {
+		return nil, false, err
+	}
+	byTask := make(map[string][]task.Event, len(after))
+	for _, e := range log {
+		byTask[e.TaskID] = append(byTask[e.TaskID], e)
+	}
+	grown = make(map[string][]TaskEvent, len(byTask))
+	for id, events := range byTask {
+		if grown[id], err = s.core.complete(ctx, events); err != nil {
+			return nil, false, err
+		}
+	}
+	return grown, len(log) == watchBatch, nil
 }
 
 // grow hands events to all watchers.

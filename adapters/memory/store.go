@@ -105,6 +105,7 @@ func (s *Store) Read() ports.Reads {
 	v := view{s: s}
 	return ports.Reads{
 		Users: users{v}, Sessions: sessions{v}, Keys: keys{v}, Agents: agents{v}, Tasks: tasks{v}, Ledger: books{v}, Trust: trusts{v}, Jobs: jobs{v},
+		TaskLogs: tasks{v},
 	}
 }
 
