@@ -33,7 +33,7 @@ type serveCmd struct {
 	RateLimitOnError string `env:"NEXUS_RATE_LIMIT_ON_ERROR" default:"allow" enum:"allow,refuse" help:"What happens to requests that cannot be counted because Redis is away."`
 }
 
-// Run serves until the process is told to stop: it then takes no new requests, finishes those under way and the calls to
+// Run serves until the process is told to stop: it then takes no new requests, ends the streams, finishes those under way and the calls to
 // agents, for at most the grace, and closes the store.
 func (s *serveCmd) Run(e *env) (err error) {
 	db, err := e.database()
