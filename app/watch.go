@@ -125,16 +125,15 @@ func (w *Watcher) Next(ctx context.Context, interrupt <-chan struct{}) ([]TaskEv
 	if w.over {
 		return nil, io.EOF
 	}
-	for w.seq < w.behind {
+	if w.seq < w.behind {
 		events, err := w.core.eventsAfter(ctx, w.feed.id, w.seq)
 		if err != nil {
 			return nil, err
 		}
-		if len(events) == 0 {
-			w.behind = w.seq
-			break
+		if len(events) > 0 {
+			return w.take(events), nil
 		}
-		return w.take(events), nil
+		w.behind = w.seq
 	}
 	var wake <-chan struct{}
 	if w.feed.sub != nil {
