@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -284,12 +285,14 @@ func testStreamKeepAlive(t *testing.T, s *suite) {
 	u.waitFor(t, task["id"], func(task object) bool { return task["status"] == "running" })
 	w := u.stream(t, task["id"], "")
 	began := time.Now()
-	go func() {
+	var cancel sync.WaitGroup
+	cancel.Go(func() {
 		time.Sleep(3*s.KeepAlive + s.KeepAlive/2)
 		u.post(t, "/api/v1/tasks/"+task["id"].(string)+"/cancel", nil)
-	}()
+	})
 	w.rest()
 	took := time.Since(began)
+	cancel.Wait()
 	assert.InDelta(t, took.Seconds()/s.KeepAlive.Seconds(), w.comments, 2, "in %s", took)
 }
 
