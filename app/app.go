@@ -114,6 +114,7 @@ func New(cfg Config) (*Engine, error) {
 		return nil, err
 	}
 	c := &core{Config: cfg, turns: turns{limit: cfg.MaxCallsPerAgent}, places: make(chan struct{}, cfg.MaxCalls)}
+	c.feeds.core = c
 	e := &Engine{
 		Identity: &Identity{core: c}, Agents: &Agents{c}, Tasks: &Tasks{c}, Trust: &Trust{c}, Billing: &Billing{c}, Gateway: &Gateway{c}, Limits: &Limits{c},
 		core: c,
@@ -140,6 +141,7 @@ type core struct {
 	places  chan struct{} // one for each call that is under way
 	waiting atomic.Int64  // claimed jobs without one
 	adrift  adrift
+	feeds   feeds // the tasks that are watched
 }
 
 // now is cut to what every store keeps, so that an answer says the same now and later.

@@ -683,8 +683,9 @@ func TestAReplyGoesOnWhereTheAgentAsked(t *testing.T) {
 		require.Contains(t, heard[1], `"the first" remote context`)
 		require.Contains(t, heard[2], `"the second" remote context`)
 		var states []string
-		for e, err := range r.Tasks.Watch(t.Context(), asker, v.ID, 0) {
-			require.NoError(t, err)
+		watched := <-r.watch(t.Context(), asker, v.ID, 0)
+		require.NoError(t, watched.err)
+		for _, e := range watched.events {
 			if e.Kind == task.EventStatus {
 				states = append(states, fmt.Sprint(e.Status, " ", e.AwaitsInput))
 			}

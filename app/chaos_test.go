@@ -106,8 +106,9 @@ func TestWhateverHappensATaskEndsOnce(t *testing.T) {
 			ended[v.Status]++
 			var seen []int64
 			ends := 0
-			for e, err := range r.Tasks.Watch(t.Context(), asker, id, 0) {
-				require.NoError(t, err)
+			watched := <-r.watch(t.Context(), asker, id, 0)
+			require.NoError(t, watched.err)
+			for _, e := range watched.events {
 				seen = append(seen, e.Seq)
 				if e.Kind == task.EventComplete {
 					ends++

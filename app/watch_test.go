@@ -2,6 +2,8 @@ package app_test
 
 import (
 	"context"
+	"errors"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -30,9 +32,10 @@ func TestMain(m *testing.M) {
 
 // seen is what a watcher was given.
 type seen struct {
-	events []task.Event
-	err    error
-	at     time.Time // of the end
+	events    []task.Event
+	artifacts []task.Artifact // that the last event brought
+	err       error
+	at        time.Time // of the end
 }
 
 // watch watches in a goroutine.
@@ -40,15 +43,25 @@ func (r *rig) watch(ctx context.Context, c identity.Caller, id string, after int
 	out := make(chan seen, 1)
 	go func() {
 		var s seen
-		for e, err := range r.Tasks.Watch(ctx, c, id, after) {
-			if err != nil {
-				s.err = err
-				break
-			}
-			s.events = append(s.events, e)
+		defer func() { s.at = time.Now(); out <- s }()
+		w, err := r.Tasks.Watch(ctx, c, id, after)
+		if err != nil {
+			s.err = err
+			return
 		}
-		s.at = time.Now()
-		out <- s
+		defer w.Close()
+		for {
+			events, err := w.Next(ctx, nil)
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			if s.err = err; err != nil {
+				return
+			}
+			for _, e := range events {
+				s.events, s.artifacts = append(s.events, e.Event), e.Artifacts
+			}
+		}
 	}()
 	return out
 }
@@ -90,9 +103,6 @@ func TestWatch(t *testing.T) {
 		require.NoError(t, over.err)
 		require.Empty(t, over.events)
 		r.refused((<-r.watch(t.Context(), r.user(), v.ID, 0)).err, fault.CodeTaskNotFound)
-		for range r.Tasks.Watch(t.Context(), asker, v.ID, 0) { // who leaves is left
-			break
-		}
 		ctx, stop := context.WithCancel(t.Context())
 		waiting := r.watch(ctx, asker, r.create(asker, r.agent(owner, 0, func(ctx context.Context, _ ports.Call) (ports.Answer, error) {
 			<-ctx.Done()

@@ -36,6 +36,7 @@ type Reads struct {
 	Keys     KeyReader
 	Agents   AgentReader
 	Tasks    TaskReader
+	TaskLogs TaskLogReader
 	Ledger   LedgerReader
 	Trust    TrustReader
 	Jobs     JobReader

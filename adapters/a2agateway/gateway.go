@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -357,12 +358,20 @@ func (c *call) sendAndWait(ctx context.Context) (any, error) {
 func (c *call) wait(ctx context.Context, v app.TaskView) error {
 	bounded, cancel := context.WithTimeout(ctx, c.g.opt.Wait)
 	defer cancel()
-	for e, err := range c.g.engine.Tasks.Watch(bounded, c.caller, v.ID, v.LastSeq) {
-		if bounded.Err() != nil && ctx.Err() == nil {
+	w, err := c.g.engine.Tasks.Watch(ctx, c.caller, v.ID, v.LastSeq)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	for !w.Over() {
+		events, err := w.Next(bounded, nil)
+		switch {
+		case err != nil && bounded.Err() != nil && ctx.Err() == nil:
 			return nil // it takes longer: the caller gets it as it is
-		}
-		if err != nil || over(e) {
+		case err != nil:
 			return err
+		case slices.ContainsFunc(events, over):
+			return nil
 		}
 	}
 	return nil

@@ -47,48 +47,52 @@ func (c *call) stream(w http.ResponseWriter, r *http.Request, id json.RawMessage
 		return
 	}
 	if v.Status.Ended() || v.AwaitsInput { // nothing is to come, which callers of 0.3 want to be told
-		last := task.Event{Kind: task.EventStatus, Status: v.Status, AwaitsInput: v.AwaitsInput, Error: v.Error, At: v.UpdatedAt}
+		last := app.TaskEvent{Event: task.Event{Kind: task.EventStatus, Status: v.Status, AwaitsInput: v.AwaitsInput, Error: v.Error, At: v.UpdatedAt}}
 		if v.Status.Ended() {
 			last.Kind = task.EventComplete
 		}
 		data(c.speaks.event(v.Task, last), nil)
 		return
 	}
-	type step struct {
-		e   task.Event
-		err error
+	watcher, err := c.g.engine.Tasks.Watch(ctx, c.caller, v.ID, v.LastSeq)
+	if err != nil {
+		failure, _ := errorOf(err)
+		data(nil, failure)
+		return
 	}
-	steps := make(chan step)
+	defer watcher.Close()
+	alive := make(chan struct{}, 1)
+	ticks := time.NewTicker(c.g.opt.KeepAlive)
+	defer ticks.Stop()
 	go func() {
-		defer close(steps)
-		for e, err := range c.g.engine.Tasks.Watch(ctx, c.caller, v.ID, v.LastSeq) {
+		for {
 			select {
-			case steps <- step{e, err}:
 			case <-ctx.Done():
 				return
+			case <-ticks.C:
+				select {
+				case alive <- struct{}{}:
+				default:
+				}
 			}
 		}
 	}()
-	alive := time.NewTicker(c.g.opt.KeepAlive)
-	defer alive.Stop()
-	for {
-		select {
-		case <-ctx.Done():
+	for !watcher.Over() {
+		events, err := watcher.Next(ctx, alive)
+		switch {
+		case ctx.Err() != nil:
 			return
-		case <-alive.C:
+		case err != nil:
+			failure, _ := errorOf(err)
+			data(nil, failure)
+			return
+		case len(events) == 0:
 			if !send([]byte(": alive\n\n")) {
 				return
 			}
-		case s, open := <-steps:
-			switch {
-			case !open:
-				return
-			case s.err != nil:
-				failure, _ := errorOf(s.err)
-				data(nil, failure)
-				return
-			}
-			if e := c.speaks.event(v.Task, s.e); e != nil && !data(e, nil) || over(s.e) {
+		}
+		for _, e := range events {
+			if said := c.speaks.event(v.Task, e); said != nil && !data(said, nil) || over(e) {
 				return
 			}
 		}

@@ -312,7 +312,7 @@ func (s form) wrapped(task object) object {
 }
 
 // event is a change as the caller reads it; nil for one that it does not get to see.
-func (s form) event(t task.Task, e task.Event) object {
+func (s form) event(t task.Task, e app.TaskEvent) object {
 	t.Status, t.AwaitsInput, t.Error = e.Status, e.AwaitsInput, e.Error
 	base := object{"taskId": t.ID, "contextId": contextOf(t)}
 	switch {
@@ -335,6 +335,6 @@ func (s form) event(t task.Task, e task.Event) object {
 }
 
 // over tells whether a stream ends with an event: the task has, or waits for the caller.
-func over(e task.Event) bool {
+func over(e app.TaskEvent) bool {
 	return e.Kind == task.EventComplete || e.Kind == task.EventStatus && e.AwaitsInput
 }

@@ -58,6 +58,10 @@ func agents() *memory.Agents {
 			State: ports.AnswerDone, Messages: []task.Message{question, fine}, Artifacts: []task.Artifact{{ID: "a", Parts: c.Message.Parts}},
 		}, nil
 	})
+	handle(apitest.Making, func(_ context.Context, c ports.Call) (ports.Answer, error) {
+		time.Sleep(apitest.MakingTime)
+		return ports.Answer{State: ports.AnswerDone, Artifacts: []task.Artifact{{ID: "thing", Name: "thing", Parts: c.Message.Parts[:1]}}}, nil
+	})
 	handle(apitest.Stalling, func(ctx context.Context, _ ports.Call) (ports.Answer, error) {
 		<-ctx.Done()
 		return ports.Answer{}, ctx.Err()
@@ -73,7 +77,7 @@ func newEngine(t *testing.T, change ...func(*app.Config)) *app.Engine {
 	store := memory.New()
 	cfg := app.Config{
 		Store: store, Queue: inprocess.New(store, time.Now, inprocess.Options{}), Agents: agents(), Guard: memory.OpenGuard{},
-		Schema: memory.Schemas{}, Hasher: memory.NewHasher(), Limits: memory.NewLimiter(time.Now), Now: time.Now, NewID: memory.NewID, Random: rand.Reader,
+		Schema: memory.Schemas{}, Hasher: memory.NewHasher(), Limits: memory.NewLimiter(time.Now), Events: inprocess.NewEvents(), Now: time.Now, NewID: memory.NewID, Random: rand.Reader,
 	}
 	for _, c := range change {
 		c(&cfg)
@@ -112,12 +116,17 @@ func (l *logBuffer) logger() *slog.Logger {
 	return slog.New(slog.NewJSONHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
+// keepAlive is short, so that tests need not wait.
+const keepAlive = 200 * time.Millisecond
+
 func TestAPI(t *testing.T) {
 	for name, limited := range map[string]bool{"with limits": true, "without limits": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var log logBuffer
-			srv := httptest.NewServer(httpapi.New(newEngine(t), httpapi.Options{RateLimit: limited, Logger: log.logger()}))
+			srv := httptest.NewServer(httpapi.New(newEngine(t), httpapi.Options{
+				RateLimit: limited, Logger: log.logger(), Streams: httpapi.StreamOptions{KeepAlive: keepAlive},
+			}))
 			t.Cleanup(func() {
 				srv.Close()
 				for _, secret := range []string{"correct horse battery", `"nxk_`, "nexus_session", "Lorem ipsum", "evil.example", "skillTags="} {
@@ -125,7 +134,7 @@ func TestAPI(t *testing.T) {
 				}
 				assert.NotContains(t, log.String(), `"level":"ERROR"`)
 			})
-			apitest.Run(t, apitest.Target{BaseURL: srv.URL, AgentURL: endpoint, RateLimited: limited})
+			apitest.Run(t, apitest.Target{BaseURL: srv.URL, AgentURL: endpoint, RateLimited: limited, KeepAlive: keepAlive})
 		})
 	}
 }

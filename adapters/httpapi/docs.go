@@ -121,7 +121,14 @@ func (s *server) docsOperation(rt route, op *huma.Operation) docsOperation {
 	}
 	success := op.Responses[strconv.Itoa(rt.status)]
 	out.Status, out.Answer = strconv.Itoa(rt.status), success.Description
-	out.Fields = s.fields("", success.Content[typeJSON].Schema)
+	if content := success.Content[typeStream]; content != nil {
+		for _, event := range content.Schema.Items.OneOf {
+			out.Fields = append(out.Fields, docsField{Name: "event: " + event.Title, Type: "data: " + s.typeText(event.Properties["data"]), Text: event.Description})
+			out.Fields = append(out.Fields, s.fields(event.Title+".", event.Properties["data"])...)
+		}
+	} else {
+		out.Fields = s.fields("", success.Content[typeJSON].Schema)
+	}
 	for i := range out.Fields {
 		out.Fields[i].Required = false // to say so of an answer means nothing to its reader
 	}

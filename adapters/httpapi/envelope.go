@@ -53,10 +53,12 @@ func page(limit, offset int) app.Page { return app.Page{Limit: &limit, Offset: o
 // encode writes JSON without escaping what is harmless in JSON.
 func encode(v any) ([]byte, error) {
 	var b bytes.Buffer
-	e := json.NewEncoder(&b)
+	err := encodeTo(&b, v)
+	return b.Bytes(), err
+}
+
+func encodeTo(b *bytes.Buffer, v any) error {
+	e := json.NewEncoder(b)
 	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return nil, err
-	}
-	return b.Bytes(), nil
+	return e.Encode(v)
 }

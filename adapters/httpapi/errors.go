@@ -55,12 +55,12 @@ var kinds = map[fault.Code]struct {
 	fault.CodeEmailTaken:           {fault.Conflict, "there is an account with this e-mail"},
 	fault.CodePayloadTooLarge:      {fault.TooLarge, "the body is over 1 MiB"},
 	fault.CodeUnsupportedMediaType: {fault.Unsupported, "the body is not application/json"},
-	fault.CodeRateLimitExceeded:    {fault.RateLimited, "too many requests; details.retryAfter and the Retry-After header say how many seconds to wait"},
+	fault.CodeRateLimitExceeded:    {fault.RateLimited, "too many requests, or too many streams of the caller's open; details.retryAfter and the Retry-After header say how many seconds to wait"},
 	fault.CodeInternal:             {fault.Internal, "a fault of the server; details.requestId helps its operator to find it"},
 	fault.CodeProtocol:             {fault.BadGateway, "an agent's answer could not be used"},
 	fault.CodeAgentOffline:         {fault.Unavailable, "the agent is offline"},
 	fault.CodePaymentsUnset:        {fault.Unavailable, "this server takes no payments"},
-	fault.CodeUnavailable:          {fault.Unavailable, "the server cannot serve now"},
+	fault.CodeUnavailable:          {fault.Unavailable, "the server cannot serve now; the Retry-After header may say how many seconds to wait"},
 }
 
 // statusOf is the status of a fault. A method that a route does not have is the one that HTTP has a status of its own for.
@@ -175,7 +175,7 @@ func (s *server) errorAnswer(ctx context.Context, x *exchange, err error) (statu
 	switch status {
 	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", "Bearer")
-	case http.StatusTooManyRequests:
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		if wait, ok := f.Details["retryAfter"].(int); ok {
 			h.Set("Retry-After", strconv.Itoa(wait))
 		}

@@ -44,17 +44,20 @@ type Options struct {
 	// with the sender's address noted in their context, for whoever knows where to look.
 	Open   http.Handler
 	OpenAt []string
+	// Streams bound the streams of events.
+	Streams StreamOptions
 }
 
 // server is the API over one engine.
 type server struct {
-	engine *app.Engine
-	opt    Options
-	log    *slog.Logger
-	mux    *http.ServeMux
-	api    huma.API
-	origin *http.CrossOriginProtection
-	routes []route
+	engine  *app.Engine
+	opt     Options
+	log     *slog.Logger
+	mux     *http.ServeMux
+	api     huma.API
+	origin  *http.CrossOriginProtection
+	routes  []route
+	streams *streams
 }
 
 // New makes the handler of everything that the engine serves over HTTP. It panics when a route is faulty, such as one
@@ -69,7 +72,7 @@ func NewHealth(engine *app.Engine, opt Options) http.Handler {
 }
 
 func newServer(engine *app.Engine, opt Options, mount func(*server)) *server {
-	s := &server{engine: engine, opt: opt, log: opt.Logger, mux: http.NewServeMux(), origin: http.NewCrossOriginProtection()}
+	s := &server{engine: engine, opt: opt, log: opt.Logger, mux: http.NewServeMux(), origin: http.NewCrossOriginProtection(), streams: newStreams(opt.Streams)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -93,6 +96,7 @@ func (s *server) mountAll() {
 	s.mountAgents()
 	s.mountKeys()
 	s.mountTasks()
+	s.mountStreams()
 	s.mountTrust()
 	s.mountBilling()
 	s.mountHealth()

@@ -91,6 +91,20 @@ func (v tasks) Events(ctx context.Context, id string, afterSeq int64, limit int)
 	return cloneEvents(stretch(all, ports.Page{Limit: limit, Offset: from})), nil
 }
 
+func (v tasks) EventsOf(ctx context.Context, after []ports.TaskPosition, limit int) (out []task.Event, err error) {
+	for _, p := range after {
+		if len(out) == limit {
+			break
+		}
+		events, err := v.Events(ctx, p.TaskID, p.Seq, limit-len(out))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, events...)
+	}
+	return out, nil
+}
+
 func (v tasks) List(ctx context.Context, f ports.TaskFilter, p ports.Page) ([]task.Task, int, error) {
 	unlock, err := v.read(ctx)
 	if err != nil {

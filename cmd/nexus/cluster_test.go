@@ -85,7 +85,7 @@ func TestAPIOfACluster(t *testing.T) {
 		s.args = append(s.args, "--public-url", base)
 	}
 	startAll(all)
-	t.Run("suite", func(t *testing.T) { apitest.Run(t, apitest.Target{BaseURL: base}) })
+	t.Run("suite", func(t *testing.T) { apitest.Run(t, apitest.Target{BaseURL: base, KeepAlive: keepAlive}) })
 	for i := range served {
 		require.Greater(t, served[i].Load(), int64(100), "requests of server %d", i)
 	}

@@ -29,7 +29,7 @@ import (
 func TestAPIOfTheBinary(t *testing.T) {
 	everyDatabase(t, func(t *testing.T, s *server) {
 		s.start()
-		apitest.Run(t, apitest.Target{BaseURL: s.url()})
+		apitest.Run(t, apitest.Target{BaseURL: s.url(), KeepAlive: keepAlive})
 	})
 }
 

@@ -26,6 +26,9 @@ type serveCmd struct {
 	TrustedProxies        []netip.Prefix `env:"NEXUS_TRUSTED_PROXIES" placeholder:"CIDR,…" help:"Proxies whose X-Forwarded-For is believed."`
 	Workers               int            `env:"NEXUS_WORKERS" default:"1024" help:"How many calls of agents this process has under way at most."`
 	CallsPerAgent         int            `env:"NEXUS_CALLS_PER_AGENT" default:"64" help:"How many of them one agent gets at the same time."`
+	MaxStreams            int            `env:"NEXUS_MAX_STREAMS" default:"15000" help:"How many streams of events may be open in this process. Each takes a file descriptor."`
+	StreamsPerUser        int            `env:"NEXUS_STREAMS_PER_USER" default:"100" help:"How many of them one user may have."`
+	StreamKeepAlive       time.Duration  `env:"NEXUS_STREAM_KEEP_ALIVE" default:"12s" help:"How often something is written to a stream in which nothing happens; 15s at most."`
 	ShutdownGrace         time.Duration  `env:"NEXUS_SHUTDOWN_GRACE" default:"20s" help:"How long a stopping server waits for requests and calls under way."`
 	Demo                  bool           `env:"NEXUS_DEMO" help:"Start the example agents, register them, and print how to try it. Allows private endpoints."`
 
@@ -65,7 +68,7 @@ func (s *serveCmd) metricsDoor(addr net.Addr) telemetry.Door {
 	return telemetry.Door{Token: s.MetricsToken, Local: ok && at.IP.IsLoopback()}
 }
 
-// Run serves until the process is told to stop: it then takes no new requests, finishes those under way and the calls to
+// Run serves until the process is told to stop: it then takes no new requests, ends the streams, finishes those under way and the calls to
 // agents, for at most the grace, and closes the store.
 func (s *serveCmd) Run(e *env) (err error) {
 	db, err := e.database()
@@ -138,6 +141,7 @@ func (s *serveCmd) Run(e *env) (err error) {
 		Logger: e.log, PublicURL: s.PublicURL, Version: version, TrustedProxies: s.TrustedProxies, RateLimit: s.RateLimit == "on",
 		ReadyChecks: ready, Observe: observe,
 		Open: a2agateway.New(engine, a2agateway.Options{Logger: e.log, PublicURL: s.PublicURL, Version: version}), OpenAt: a2agateway.Patterns(),
+		Streams: httpapi.StreamOptions{KeepAlive: s.StreamKeepAlive, Max: s.MaxStreams, MaxPerCaller: s.StreamsPerUser, Closing: e.Done()},
 	})
 	if s.Role == "worker" {
 		handler = httpapi.NewHealth(engine, httpapi.Options{Logger: e.log, Version: version, ReadyChecks: ready, Observe: observe})

@@ -52,6 +52,18 @@ func binary(t testing.TB) string {
 }
 
 func TestMain(m *testing.M) {
+	if text := os.Getenv(streamLoadVariable); text != "" {
+		var load streamLoad
+		err := json.Unmarshal([]byte(text), &load)
+		if err == nil {
+			err = serveStreams(load, os.Stdin, os.Stdout)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	code := postgrestest.Main(m)
 	redistest.Stop()
 	if build.path != "" {
@@ -59,6 +71,9 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(code)
 }
+
+// keepAlive is that of the servers' streams.
+const keepAlive = 500 * time.Millisecond
 
 // server is the built command as a process of its own.
 type server struct {
@@ -164,7 +179,7 @@ func (s *server) url() string { return "http://" + s.addr }
 
 func (s *server) env() []string {
 	out := append(os.Environ(), "NEXUS_ADDR="+s.addr, "NEXUS_DATA_DIR="+s.dir, "NEXUS_DATABASE_URL="+s.db, "NEXUS_REDIS_URL="+s.rds,
-		"NEXUS_ROLE="+cmp.Or(s.role, "all"), "NEXUS_ALLOW_PRIVATE_ENDPOINTS=true", "NEXUS_RATE_LIMIT=off", "NEXUS_METRICS_ADDR="+cmp.Or(s.metrics, "off"))
+		"NEXUS_ROLE="+cmp.Or(s.role, "all"), "NEXUS_ALLOW_PRIVATE_ENDPOINTS=true", "NEXUS_RATE_LIMIT=off", "NEXUS_STREAM_KEEP_ALIVE="+keepAlive.String(), "NEXUS_METRICS_ADDR="+cmp.Or(s.metrics, "off"))
 	return append(out, s.more...)
 }
 

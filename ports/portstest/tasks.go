@@ -79,6 +79,52 @@ var taskChecks = []Check{
 		wantM, wantA := task.History(log)
 		return first(same("messages", messages, wantM), same("artifacts", artifacts, wantA))
 	})},
+	{"tasks/logs of many", with(func(ctx context.Context, s ports.Store, _ Traits, w world) error {
+		logs := map[string][]task.Event{}
+		var after []ports.TaskPosition
+		total := 0
+		err := s.Update(ctx, func(ctx context.Context, tx ports.Tx) error {
+			clear(logs)
+			after, total = nil, 0
+			for i := range 150 { // from before the first event to after the last one
+				t, events := taskFor(w.asker, w.agent)
+				if err := tx.Tasks.Insert(ctx, t, events); err != nil {
+					return err
+				}
+				seq := i % (len(events) + 1)
+				logs[t.ID] = events[seq:]
+				after = append(after, ports.TaskPosition{TaskID: t.ID, Seq: int64(seq)})
+				total += len(events) - seq
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		after = append(after, ports.TaskPosition{TaskID: "unknown"})
+		for _, n := range []int{0, 1, 2, 7, 8, 9, 63, 64, 65, len(after)} {
+			for _, limit := range []int{1, 5, total, total + 1} {
+				got, err := s.Read().TaskLogs.EventsOf(ctx, after[:n], limit)
+				want := 0
+				byTask := map[string][]task.Event{}
+				for _, p := range after[:n] {
+					want += len(logs[p.TaskID])
+				}
+				for _, e := range got {
+					byTask[e.TaskID] = append(byTask[e.TaskID], e)
+				}
+				if err := first(err, same("events", len(got), min(want, limit))); err != nil {
+					return err
+				}
+				for id, events := range byTask {
+					if err := same("the beginning of a log", events, logs[id][:min(len(events), len(logs[id]))]); err != nil {
+						return err
+					}
+				}
+			}
+		}
+		return nil
+	})},
 	{"tasks/a place in the log is taken once", with(func(ctx context.Context, s ports.Store, _ Traits, w world) error {
 		t, log := taskFor(w.asker, w.agent)
 		if err := s.Update(ctx, insertTask(t, log)); err != nil {

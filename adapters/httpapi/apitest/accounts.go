@@ -32,9 +32,6 @@ func testSignUp(t *testing.T, s *suite) {
 	c := s.stranger()
 	email := newEmail()
 	r := c.post(t, "/auth/signup", object{"email": " " + strings.ToUpper(email) + " ", "password": password})
-	for r.status == http.StatusTooManyRequests { // the other tests sign up too
-		r = c.post(t, "/auth/signup", object{"email": email, "password": password})
-	}
 	user := r.data(http.StatusCreated)["user"].(object)
 	assert.Equal(t, email, user["email"])
 	assert.Equal(t, "user", user["role"])

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Behaviour is how an agent behaves.
@@ -20,15 +21,19 @@ const (
 	Huge     Behaviour = "huge"     // answers with more than the engine takes
 	Asking   Behaviour = "asking"   // asks what is meant, and echoes what it is then told
 	Stalling Behaviour = "stalling" // does not answer
+	Making   Behaviour = "making"   // takes MakingTime, and answers with the artifact "thing", whose text is that it was sent
 	Gone     Behaviour = "gone"     // has nobody listening
 )
+
+// MakingTime is how long a Making agent takes.
+const MakingTime = 200 * time.Millisecond
 
 // startAgents starts HTTP agents that speak A2A's JSON-RPC.
 func startAgents(t *testing.T) func(Behaviour) string {
 	t.Helper()
 	urls := map[Behaviour]string{}
 	stop := make(chan struct{})
-	for _, b := range []Behaviour{Echo, Failing, HTML, Huge, Asking, Stalling, Gone} {
+	for _, b := range []Behaviour{Echo, Failing, HTML, Huge, Asking, Stalling, Making, Gone} {
 		srv := httptest.NewServer(&httpAgent{behaviour: b, stop: stop})
 		urls[b] = srv.URL
 		if b == Gone {
@@ -98,6 +103,18 @@ func (a *httpAgent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			reply["artifacts"] = []object{{"artifactId": "a", "parts": said.Parts}}
 		}
 		answer["result"] = reply
+	case Making:
+		time.Sleep(MakingTime)
+		var parts []object
+		for _, p := range call.Params.Message.Parts {
+			if p.Text != nil {
+				parts = append(parts, object{"kind": "text", "text": *p.Text})
+			}
+		}
+		answer["result"] = object{
+			"kind": "task", "id": "r", "contextId": "c", "status": object{"state": "completed"},
+			"artifacts": []object{{"artifactId": "thing", "name": "thing", "parts": parts}},
+		}
 	case Echo, Gone:
 		var parts []object
 		for _, p := range call.Params.Message.Parts {

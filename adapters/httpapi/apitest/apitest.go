@@ -18,6 +18,9 @@ type Target struct {
 	AgentURL func(Behaviour) string
 	// RateLimited says that the server's limits are on.
 	RateLimited bool
+	// KeepAlive is how often the server writes to a stream in which nothing happens. Default: what servers do without being
+	// told.
+	KeepAlive time.Duration
 }
 
 // suite is one run.
@@ -33,6 +36,9 @@ func Run(t *testing.T, target Target) {
 	t.Helper()
 	if target.AgentURL == nil {
 		target.AgentURL = startAgents(t)
+	}
+	if target.KeepAlive == 0 {
+		target.KeepAlive = 12 * time.Second
 	}
 	s := &suite{Target: target, http: &http.Client{
 		Timeout:       30 * time.Second,
@@ -78,6 +84,13 @@ func Run(t *testing.T, target Target) {
 		{"Repeats", testRepeats},
 		{"TaskPrivacy", testTaskPrivacy},
 		{"TaskList", testTaskList},
+		{"Stream", testStream},
+		{"StreamResume", testStreamResume},
+		{"StreamEnds", testStreamEnds},
+		{"StreamRefusals", testStreamRefusals},
+		{"StreamKeepAlive", testStreamKeepAlive},
+		{"StreamRevoked", testStreamRevoked},
+		{"StreamCut", testStreamCut},
 		{"Spending", testSpending},
 		{"Trust", testTrust},
 		{"Billing", testBilling},

@@ -15,7 +15,10 @@ import (
 
 type tasks struct{ access }
 
-var _ ports.TaskStore = (*tasks)(nil)
+var (
+	_ ports.TaskStore     = (*tasks)(nil)
+	_ ports.TaskLogReader = (*tasks)(nil)
+)
 
 // openStatus is what the index of open tasks is limited to, to the letter.
 const openStatus = `status IN ('pending', 'assigned', 'running')`
@@ -28,6 +31,8 @@ var (
 		context_id = ?, last_seq = ?, asked = ?, told = ?, tried = ?, awaits_input = ?, error_code = ?, error_message = ?, output = ? WHERE id = ?`)
 	qInsertEvents = hotMulti(`INSERT INTO task_events (task_id, seq, kind, status, at, body)`, 6, `ON CONFLICT (task_id, seq) DO NOTHING`)
 	qEvents       = hot(`SELECT seq, kind, status, at, body FROM task_events WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?`)
+	qEventsOf8    = qEventsOf(8)
+	qEventsOf64   = qEventsOf(64)
 	qOverdue      = hot(`SELECT id FROM tasks WHERE ` + openStatus + ` AND timeout_at <= ? ORDER BY timeout_at, id LIMIT ?`)
 	qOpenByAgent  = hot(`SELECT id FROM tasks WHERE ` + openStatus + ` AND agent_id = ? ORDER BY timeout_at, id LIMIT ?`)
 	qOpenByStatus = hot(`SELECT id FROM tasks WHERE ` + openStatus + ` AND agent_id = ? AND status = ? ORDER BY timeout_at, id LIMIT ?`)
@@ -38,6 +43,14 @@ var (
 		'', '', 0, '', 0, 0, 0, 0, 0, CAST(NULL AS TEXT), CAST(NULL AS TEXT), '', body, CAST(NULL AS TEXT), CAST(NULL AS TEXT)
 		FROM task_events WHERE task_id = ? AND kind IN ('message', 'artifact') ORDER BY 1`)
 )
+
+// qEventsOf reads the logs of so many tasks. The join is a CROSS one since SQLite then goes from the positions to the log
+// and never the other way round.
+func qEventsOf(tasks int) statement {
+	return hot(`SELECT e.task_id, e.seq, e.kind, e.status, e.at, e.body FROM (WITH p (id, seq) AS (VALUES ` +
+		strings.TrimSuffix(strings.Repeat("(CAST(? AS TEXT), CAST(? AS BIGINT)), ", tasks), ", ") +
+		`) SELECT id, seq FROM p) AS p CROSS JOIN task_events e WHERE e.task_id = p.id AND e.seq > p.seq ORDER BY e.task_id, e.seq LIMIT ?`)
+}
 
 func taskNotFound(id string) error { return fault.NotFoundf(fault.CodeTaskNotFound, "Task", id) }
 
@@ -106,6 +119,56 @@ func (v *tasks) Events(ctx context.Context, id string, afterSeq int64, limit int
 			var when micros
 			var body string
 			if err := scan(&seq, &kind, &status, &when, &body); err != nil {
+				return err
+			}
+			e, err := eventOf(id, seq, kind, status, when, body)
+			out = append(out, e)
+			return err
+		})
+		return c.store.wrap(err, "read events")
+	})
+	return out, err
+}
+
+// EventsOf implements ports.TaskLogReader. One statement for 64 tasks.
+func (v *tasks) EventsOf(ctx context.Context, after []ports.TaskPosition, limit int) ([]task.Event, error) {
+	var out []task.Event
+	for len(after) > 0 && len(out) < limit {
+		if len(after) == 1 {
+			events, err := v.Events(ctx, after[0].TaskID, after[0].Seq, limit-len(out))
+			return append(out, events...), err
+		}
+		q, places := qEventsOf64, 64
+		if len(after) <= 8 {
+			q, places = qEventsOf8, 8
+		}
+		n := min(len(after), places)
+		args := make([]any, 0, 2*places+1)
+		for _, p := range after[:n] {
+			args = append(args, p.TaskID, p.Seq)
+		}
+		for range places - n {
+			args = append(args, "", 0) // a task that is not there has no events
+		}
+		events, err := v.eventsOf(ctx, q, append(args, limit-len(out)))
+		if err != nil {
+			return nil, err
+		}
+		out, after = append(out, events...), after[n:]
+	}
+	return out, nil
+}
+
+func (v *tasks) eventsOf(ctx context.Context, q statement, args []any) (out []task.Event, err error) {
+	err = v.do(ctx, func(ctx context.Context, c *session) error {
+		out = nil
+		err := c.each(ctx, q, args, func(scan func(...any) error) error {
+			var id, body string
+			var seq int64
+			var kind task.EventKind
+			var status task.Status
+			var when micros
+			if err := scan(&id, &seq, &kind, &status, &when, &body); err != nil {
 				return err
 			}
 			e, err := eventOf(id, seq, kind, status, when, body)
