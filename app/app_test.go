@@ -848,6 +848,14 @@ func TestAStoppedWorkerGivesUpWhatWaits(t *testing.T) {
 	})
 }
 
+func TestAWorkerThatIsStoppedBeforeItBegan(t *testing.T) {
+	everyStore(t, func(t *testing.T, r *rig) {
+		ctx, stop := context.WithCancel(t.Context())
+		stop()
+		require.NoError(t, r.Worker.Run(ctx, time.Second))
+	})
+}
+
 // A worker that stops in the middle of a call gives the job up, and the next one takes it up at once.
 func TestAStoppedWorkerLeavesItsTasksToTheNext(t *testing.T) {
 	everyStore(t, func(t *testing.T, r *rig) {

@@ -55,7 +55,10 @@ func (w *Worker) Run(ctx context.Context, grace time.Duration) error {
 			_, err := tx.Jobs.ReleaseOthers(ctx, w.Name)
 			return err
 		})
-		if err != nil {
+		switch {
+		case ctx.Err() != nil: // told to stop before it began
+			return nil
+		case err != nil:
 			return fmt.Errorf("release leases: %w", err)
 		}
 	}

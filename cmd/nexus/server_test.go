@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -108,12 +109,29 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
+var (
+	portsMu   sync.Mutex
+	portsUsed = map[int]bool{}
+)
+
+// freeAddr is an address that nobody listens at, nor will: it is below the ports that systems give out by themselves, and
+// given out here once.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	portsMu.Lock()
+	defer portsMu.Unlock()
+	for {
+		port := 20_000 + rand.IntN(10_000)
+		if portsUsed[port] {
+			continue
+		}
+		portsUsed[port] = true
+		addr := fmt.Sprint("127.0.0.1:", port)
+		if l, err := net.Listen("tcp", addr); err == nil {
+			require.NoError(t, l.Close())
+			return addr
+		}
+	}
 }
 
 func newServer(t testing.TB, args ...string) *server {
