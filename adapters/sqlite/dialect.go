@@ -24,6 +24,8 @@ func dialect() bunstore.Dialect {
 		},
 		Lost: func(error) bool { return false }, // there is no connection that could be
 		Text: candidates,
+		// A CROSS join goes from its left to its right.
+		Logs: "CROSS JOIN task_events e WHERE e.task_id = p.id AND e.seq > p.seq",
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 )
 
 // statement is SQL that is prepared once a connection. Its parameters are question marks, {lock} stands for the
-// dialect's lock clause, {skip} for the one that passes over locked rows.
+// dialect's lock clause, {skip} for the one that passes over locked rows, {logs} for the join of logs.
 type statement struct {
 	id    int
 	text  string

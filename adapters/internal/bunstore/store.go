@@ -50,6 +50,10 @@ type Dialect struct {
 	// Clock is a SELECT of the server's time in microseconds; "" where there is no server.
 	Clock string
 
+	// Logs joins to each row of p, a task's id and a sequence number, the rows of task_events that come after it, as e: by
+	// the key for each, in whatever way the database has to be told so.
+	Logs string
+
 	// Duplicate tells a violated uniqueness.
 	Duplicate func(error) bool
 	// Retryable tells an error after which the same transaction may well succeed.
@@ -175,7 +179,7 @@ var qPing = hot(`SELECT 1 FROM users LIMIT 1`)
 
 // compile puts the dialect's words into a statement.
 func (d Dialect) compile(text string) string {
-	text = strings.NewReplacer("{lock}", d.Lock, "{skip}", d.Skip).Replace(text)
+	text = strings.NewReplacer("{lock}", d.Lock, "{skip}", d.Skip, "{logs}", d.Logs).Replace(text)
 	if !d.Numbered {
 		return text
 	}

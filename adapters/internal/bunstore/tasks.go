@@ -44,12 +44,11 @@ var (
 		FROM task_events WHERE task_id = ? AND kind IN ('message', 'artifact') ORDER BY 1`)
 )
 
-// qEventsOf reads the logs of so many tasks. The join is a CROSS one since SQLite then goes from the positions to the log
-// and never the other way round.
+// qEventsOf reads the logs of so many tasks.
 func qEventsOf(tasks int) statement {
 	return hot(`SELECT e.task_id, e.seq, e.kind, e.status, e.at, e.body FROM (WITH p (id, seq) AS (VALUES ` +
 		strings.TrimSuffix(strings.Repeat("(CAST(? AS TEXT), CAST(? AS BIGINT)), ", tasks), ", ") +
-		`) SELECT id, seq FROM p) AS p CROSS JOIN task_events e WHERE e.task_id = p.id AND e.seq > p.seq ORDER BY e.task_id, e.seq LIMIT ?`)
+		`) SELECT id, seq FROM p) AS p {logs} ORDER BY e.task_id, e.seq LIMIT ?`)
 }
 
 func taskNotFound(id string) error { return fault.NotFoundf(fault.CodeTaskNotFound, "Task", id) }
