@@ -41,6 +41,9 @@ fmt: ## Format the code
 bench: ## Run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchtime 2s ./cmd/... ./adapters/sqlite/... ./domain/...
 
+trust-sim: ## Try the scores of trust on made-up markets, beside three others
+	$(GO) run ./examples/trustsim -markets 10
+
 fuzz: ## Fuzz every decoder of strangers' bytes, 30 s each
 	set -e; for p in $$(grep -rl '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u); do \
 	  for f in $$(grep -rhoE '^func Fuzz[A-Za-z0-9_]+' $$p/*_test.go | sed 's/func //'); do \

@@ -11,6 +11,8 @@ type Payment struct {
 	AgentID    string
 	ToUserID   string // the agent's owner
 	Amount     float64
+	Full       float64 // Pair.Full
+	Counted    float64 // Pair.Counted
 }
 
 // PassParameters steer a pass over the payment graph.
@@ -25,7 +27,7 @@ type PassParameters struct {
 
 // DefaultPass are the platform's parameters.
 func DefaultPass() PassParameters {
-	return PassParameters{Rounds: 20, Follow: 0.85, Circle: 0.05, Widest: 64, Enough: 0.5, Fewest: 1}
+	return PassParameters{Rounds: 20, Follow: 0.85, Circle: 0.05, Widest: 64}
 }
 
 // Findings are what a pass found.
@@ -53,7 +55,6 @@ func Pass(payments []Payment, par PassParameters) Findings {
 		return cmp.Or(cmp.Compare(a.FromUserID, b.FromUserID), cmp.Compare(a.ToUserID, b.ToUserID), cmp.Compare(a.AgentID, b.AgentID), cmp.Compare(a.Amount, b.Amount))
 	})
 	users := indexed(edges, func(e Payment) []string { return []string{e.FromUserID, e.ToUserID} })
-	agents := indexed(edges, func(e Payment) []string { return []string{e.AgentID} })
 	n := len(users.names)
 	spent, earned, square, income := make([]float64, n), make([]float64, n), make([]float64, n), make([]float64, n)
 	credible, next := make([]float64, n), make([]float64, n)
@@ -98,35 +99,30 @@ func Pass(payments []Payment, par PassParameters) Findings {
 		}
 		credible, next = next, credible
 	}
-	out := Findings{Standing: make(map[string]float64, n), Damping: make(map[string]float64, len(agents.names))}
+	out := Findings{Standing: make(map[string]float64, n), Damping: map[string]float64{}}
 	var voices []float64
 	for u := range n {
-		if spent[u] > 0 {
+		if credible[u] > 0 {
 			voices = append(voices, credible[u])
 		}
 	}
 	usual := median(voices)
 	for u, name := range users.names {
-		if spent[u] > 0 {
-			out.Standing[name] = relative(credible[u], usual)
+		if spent[u] > 0 && usual > 0 {
+			out.Standing[name] = min(credible[u]/usual, 1)
 		}
 	}
-	paid, behind, payers := make([]float64, len(agents.names)), make([]float64, len(agents.names)), make([]int, len(agents.names))
-	for i, e := range edges {
-		a := agents.at[e.AgentID]
-		paid[a] += e.Amount
-		behind[a] += e.Amount * credible[from[i]]
-		payers[a]++
+	over, counted := make(map[string]float64, len(edges)), make(map[string]float64, len(edges))
+	for _, e := range edges {
+		counted[e.AgentID] += e.Counted
+		if standing, ok := out.Standing[e.FromUserID]; ok {
+			over[e.AgentID] += max(e.Counted-e.Full*max(standing, 1-most), 0)
+		}
 	}
-	independence := make([]float64, len(agents.names))
-	for a := range independence {
-		independence[a] = behind[a] / paid[a]
-	}
-	usual = median(slices.Clone(independence))
-	for a, name := range agents.names {
-		out.Damping[name] = 1
-		if payers[a] >= par.Fewest {
-			out.Damping[name] = relative(independence[a], usual*par.Enough)
+	for agent, n := range counted {
+		out.Damping[agent] = 1
+		if n > 0 {
+			out.Damping[agent] = 1 - over[agent]/n
 		}
 	}
 	return out
@@ -178,14 +174,6 @@ func circular(n int, from, to []int, edges []Payment, spent []float64, widest in
 		reach[u] = 0
 	}
 	return back
-}
-
-// relative is x as a share of what is usual, at most 1; where nothing is usual, nobody stands out.
-func relative(x, usual float64) float64 {
-	if usual <= 0 {
-		return 1
-	}
-	return min(x/usual, 1)
 }
 
 func median(xs []float64) float64 {

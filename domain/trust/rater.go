@@ -11,7 +11,7 @@ const (
 	stakeHalf       = 5.0  // credits that count for half of the rest
 	metHalf         = 3.0  // earlier evidence of the pair after which another piece counts for a quarter
 	pairDays        = 30.0 // half-life of that
-	unknownStanding = 0.5  // of a requester that no pass has seen
+	unknownStanding = 0.1  // of a requester that no pass has seen
 	agreementPrior  = 4.0  // a new rater counts as one who agreed so often
 	most            = 0.98 // doubt that counts: nothing that was paid for counts for nothing
 	tolerance       = 30.0 // points by which honest ratings may be off
@@ -37,16 +37,21 @@ func (s Source) Weight() float64 {
 type Pair struct {
 	Tasks     float64 // with a half-life of 30 days
 	Paid      float64 // credits, likewise
+	Full      float64 // what its evidence would have counted without any doubt, likewise
+	Counted   float64 // what it did count, likewise
 	UpdatedAt time.Time
 }
 
 // Met is how much of it counts at a moment.
 func (p Pair) Met(at time.Time) float64 { return p.Tasks * pairDecay(at.Sub(p.UpdatedAt)) }
 
-// Dealt adds a task.
-func (p Pair) Dealt(paid float64, at time.Time) Pair {
+// Dealt adds a task that ended, or a rating of one (which is no further task), and what was paid for it.
+func (p Pair) Dealt(tasks, paid float64, s Source, at time.Time) Pair {
 	d := pairDecay(at.Sub(p.UpdatedAt))
-	p.Tasks, p.Paid = p.Tasks*d+1, p.Paid*d+paid
+	p.Tasks, p.Paid = p.Tasks*d+tasks, p.Paid*d+paid
+	counted := s.Weight()
+	s.Doubt = 0
+	p.Full, p.Counted = p.Full*d+s.Weight(), p.Counted*d+counted
 	if at.After(p.UpdatedAt) {
 		p.UpdatedAt = at
 	}

@@ -45,7 +45,7 @@ const (
 	freshEnough  = 3.0   // evidence that the fresh mean needs to say anything
 	alarm        = 2.7   // standard deviations by which the fresh mean has to be below the long one
 	outlier      = 25.0  // a speed counts as no further than this from the mean so far
-	cautious     = 1.28  // standard deviations from the score down to its bound: one in ten is below
+	cautious     = 0.7   // standard deviations from the score down to its bound: one in ten is below
 )
 
 // Mean is a weighted mean that forgets, over a long memory and over a short one. Its value is the posterior mean
@@ -366,3 +366,13 @@ func CheckRating(stars int, comment string) error {
 func AlreadyRated(taskID string) *fault.Error {
 	return fault.New(fault.Conflict, fault.CodeAlreadyRated, "task %s has been rated already", taskID)
 }
+
+// band is how many points of the bound are no difference worth choosing by.
+const band = 2.5
+
+// Band is the bound as agents are chosen by it: those of one band are alike, so that a little evidence more does not draw
+// all tasks to one agent, and price and load decide.
+func (p Profile) Band() int { return BandOf(p.Bound) }
+
+// BandOf is the band of a bound.
+func BandOf(bound float64) int { return int(bound / band) }

@@ -51,7 +51,7 @@ const (
 	careless    = 0.05 // share of requesters who rate at random
 	skills      = 20   //
 	slander     = 0.1  // chance of a colluder to buy from a rival and give it one star, a round
-	passEvery   = 3    // rounds between passes over the payments
+	passEvery   = 1    // rounds between passes over the payments
 	limit       = 300 * time.Second
 	usualTask   = 60 * time.Second
 	noiseOfStar = 0.2
@@ -239,7 +239,7 @@ func census(seed uint64, sys system, agents, tasks int, attackers float64) (corr
 		best, chosen, top := 0.0, 0.0, math.Inf(-1)
 		for i := s; i < agents; i += skills {
 			best = max(best, truth[i])
-			if c := sys.choice(m.agents[i].id); c > top {
+			if c := sys.score(m.agents[i].id); c > top {
 				top, chosen = c, truth[i]
 			}
 		}

@@ -32,7 +32,8 @@ func (s *nexus) source(agent, requester int, paid float64, at time.Time) trust.S
 }
 
 func (s *nexus) task(agent, requester int, well bool, took time.Duration, paid float64, at time.Time) {
-	e := trust.Evidence{Type: trust.TaskFailed, At: at, Limit: limit, Source: s.source(agent, requester, paid, at)}
+	src := s.source(agent, requester, paid, at)
+	e := trust.Evidence{Type: trust.TaskFailed, At: at, Limit: limit, Source: src}
 	if well {
 		e.Type, e.Took, e.Median = trust.TaskCompleted, took, s.median.Duration()
 		s.median = s.median.Add(took)
@@ -41,7 +42,7 @@ func (s *nexus) task(agent, requester int, well bool, took time.Duration, paid f
 	}
 	s.profiles[agent], _ = trust.Apply(s.profiles[agent], e, s.weights)
 	key := [2]int{agent, requester}
-	s.pairs[key] = s.pairs[key].Dealt(paid, at)
+	s.pairs[key] = s.pairs[key].Dealt(1, paid, src, at)
 }
 
 func (s *nexus) rate(agent, requester, stars int, paid float64, at time.Time) {
@@ -49,13 +50,15 @@ func (s *nexus) rate(agent, requester, stars int, paid float64, at time.Time) {
 	src := s.source(agent, requester, paid, at)
 	src.Met = max(src.Met-1, 0) // the task itself was noted just now
 	s.profiles[agent], _ = trust.Apply(before, trust.Evidence{Type: trust.RatingReceived, At: at, Stars: stars, Source: src}, s.weights)
+	key := [2]int{agent, requester}
+	s.pairs[key] = s.pairs[key].Dealt(0, 0, src, at)
 	s.raters[requester] = s.raters[requester].Judged(stars, before)
 }
 
 func (s *nexus) pass(at time.Time) {
 	payments := make([]trust.Payment, 0, len(s.pairs))
 	for k, p := range s.pairs {
-		payments = append(payments, trust.Payment{FromUserID: strconv.Itoa(k[1]), AgentID: strconv.Itoa(k[0]), ToUserID: strconv.Itoa(ownerOf(k[0])), Amount: p.Paid})
+		payments = append(payments, trust.Payment{FromUserID: strconv.Itoa(k[1]), AgentID: strconv.Itoa(k[0]), ToUserID: strconv.Itoa(ownerOf(k[0])), Amount: p.Paid, Full: p.Full, Counted: p.Counted})
 	}
 	found := trust.Pass(payments, trust.DefaultPass())
 	for user, standing := range found.Standing {
@@ -71,7 +74,7 @@ func (s *nexus) pass(at time.Time) {
 }
 
 func (s *nexus) score(agent int) float64  { return s.profiles[agent].Score }
-func (s *nexus) choice(agent int) float64 { return s.profiles[agent].Bound }
+func (s *nexus) choice(agent int) float64 { return float64(s.profiles[agent].Band()) }
 
 // average is the plain mean of all that was seen: 1 for a task that ended well, 0 for one that did not, and each rating
 // on a scale from 0 to 1.
