@@ -51,7 +51,7 @@ const (
 	careless    = 0.05 // share of requesters who rate at random
 	skills      = 20   //
 	slander     = 0.1  // chance of a colluder to buy from a rival and give it one star, a round
-	passEvery   = 1    // rounds between passes over the payments
+	passEvery   = 5    // rounds between passes over the payments, but for as many at the beginning
 	limit       = 300 * time.Second
 	usualTask   = 60 * time.Second
 	noiseOfStar = 0.2
@@ -201,7 +201,7 @@ func (m *market) round(r, rounds int, tasks func()) {
 	for i := range m.agents {
 		m.cheat(i)
 	}
-	if r%passEvery == 0 {
+	if r < passEvery || r%passEvery == 0 {
 		m.sys.pass(m.now)
 	}
 }

@@ -10,9 +10,9 @@ import (
 
 // TestTheGoals is the short form of make trust-sim: smaller markets, with seeds that nothing was tuned on.
 func TestTheGoals(t *testing.T) {
-	const seed, markets = 70_001, 4
+	const seed, markets = 70_001, 3
 	size := trustsim.Standard()
-	size.Agents = 400
+	size.Agents = 300
 	found := map[trustsim.System][]trustsim.Figures{}
 	for _, s := range trustsim.Systems() {
 		for i := range markets {
