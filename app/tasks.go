@@ -248,23 +248,44 @@ func (c *core) learn(ctx context.Context, u *unit, t task.Task, agent registry.A
 	default:
 		return nil
 	}
-	return c.weigh(ctx, u, agent, e, nil)
+	return c.weigh(ctx, u, agent, t, e, nil)
 }
 
-// weigh adds one piece of evidence to an agent's profile. event, if not nil, gets the event.
-func (c *core) weigh(ctx context.Context, u *unit, agent registry.Agent, e trust.Evidence, event *trust.Event) error {
-	p, ok, err := u.Tx.Trust.Lock(ctx, agent.ID)
+// weigh adds one piece of evidence, about a task, to an agent's profile. event, if not nil, gets the event.
+func (c *core) weigh(ctx context.Context, u *unit, agent registry.Agent, t task.Task, e trust.Evidence, event *trust.Event) error {
+	requester := t.RequesterUserID
+	if e.Own {
+		requester = ""
+	}
+	p, d, ok, err := u.Tx.Trust.Lock(ctx, agent.ID, requester)
 	if err != nil {
 		return fmt.Errorf("lock trust profile: %w", err)
 	}
 	if !ok {
-		p = trust.Newcomer(agent.ID, agent.CreatedAt, *c.Weights)
+		p = trust.Resumed(agent.ID, agent.CreatedAt, agent.TrustScore, *c.Weights)
+	}
+	if requester != "" {
+		price := float64(t.Price) / float64(credits.Credit)
+		rating := e.Type == trust.RatingReceived
+		e.Source = d.Source(price, rating, e.At)
+		tasks, paid := 1.0, 0.0
+		if t.Status == task.Completed && !rating {
+			paid = price
+		}
+		before := d.Rater
+		d.Rater = trust.Rater{UserID: requester}
+		if rating {
+			tasks = 0
+			judged := before.Judged(e.Stars, p)
+			d.Rater.Agreed, d.Rater.Disagreed = judged.Agreed-before.Agreed, judged.Disagreed-before.Disagreed
+		}
+		d.OwnerUserID, d.Pair = t.AgentOwnerID, d.Pair.Dealt(tasks, paid, e.Source, e.At)
 	}
 	next, ev := trust.Apply(p, e, *c.Weights)
 	if event != nil {
 		*event = ev
 	}
-	if err := u.Tx.Trust.Save(ctx, next, ev); err != nil {
+	if err := u.Tx.Trust.Save(ctx, next, ev, d); err != nil {
 		return fmt.Errorf("save trust profile: %w", err)
 	}
 	return nil

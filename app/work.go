@@ -23,6 +23,7 @@ const (
 	jobTellCancel = "task.tell_cancel" // subject: a task; tell its agent that it was cancelled
 	jobProbe      = "agent.probe"      // subject: an agent; find out if it is there
 	jobDrain      = "agent.drain"      // subject: a deleted agent; cancel the tasks it still has
+	jobTrustPass  = "trust.pass"       // subject: all; look for rings in the payments
 	jobAssign     = "agent.assign"     // subject: an agent that is back; give it the tasks that wait for it
 )
 
@@ -33,6 +34,7 @@ const (
 	sweepEvery    = time.Second
 	sweepBatch    = 100
 	tidyEvery     = time.Hour
+	passEvery     = time.Hour
 	retryBase     = 500 * time.Millisecond // before the second attempt; doubles
 	retryMax      = 30 * time.Second
 	followFirst   = 250 * time.Millisecond // before a working agent is asked again; grows to followMax
@@ -84,6 +86,11 @@ func (w *Worker) Run(ctx context.Context, grace time.Duration) error {
 		{leaseRenew, w.renew, work}, // as long as handlers run
 		{sweepEvery, w.sweep, ctx},
 		{tidyEvery, w.tidy, ctx},
+		{passEvery, func(ctx context.Context) error {
+			return w.update(ctx, func(ctx context.Context, u *unit) error {
+				return u.enqueue(ctx, jobTrustPass, "all", u.now, ports.PriorityHousekeeping)
+			})
+		}, ctx},
 	} {
 		chores.Go(func() {
 			t := time.NewTicker(chore.every)
@@ -310,6 +317,11 @@ func (w *Worker) do(ctx, callCtx context.Context, job ports.Job, call *forwardin
 		return w.probe(ctx, job)
 	case jobAssign:
 		return w.assign(ctx, job)
+	case jobTrustPass:
+		if err := w.pass(ctx); err != nil {
+			return err
+		}
+		return w.update(ctx, func(ctx context.Context, u *unit) error { return u.Jobs.Finish(ctx, job) })
 	case jobDrain:
 		if err := w.drain(ctx, job.Subject); err != nil {
 			return err

@@ -65,6 +65,23 @@ func pairDecay(gap time.Duration) float64 {
 	return math.Exp2(-gap.Hours() / 24 / pairDays)
 }
 
+// Dealings are what is known of a requester when there is evidence of its about an agent. Without a UserID there are none.
+type Dealings struct {
+	UserID      string // the requester
+	OwnerUserID string // the agent's
+	Pair        Pair
+	Rater       Rater
+}
+
+// Source is where a task's or a rating's evidence comes from; credits is what was paid.
+func (d Dealings) Source(credits float64, rating bool, at time.Time) Source {
+	s := Source{Stake: credits, Doubt: d.Rater.Doubt(), Met: d.Pair.Met(at)}
+	if rating { // the task itself is among what they had to do with each other
+		s.Met = max(s.Met-1, 0)
+	}
+	return s
+}
+
 // Rater is what is known of a user as a requester and rater.
 type Rater struct {
 	UserID    string

@@ -152,6 +152,21 @@ func Resumed(agentID string, since time.Time, score float64, w Weights) Profile 
 	return newcomer(agentID, since, start, w)
 }
 
+// Started is the score that the profile had before there was any evidence.
+func Started(p Profile, w Weights) float64 {
+	return w.Score(Components{p.Start, p.Start, p.Start, 0})
+}
+
+// Agrees reports whether two profiles have the same evidence.
+func (p Profile) Agrees(q Profile) bool {
+	return p.Events == q.Events && p.Tasks == q.Tasks && p.Ratings == q.Ratings && p.Reliability.near(q.Reliability) && p.Speed.near(q.Speed) && p.Quality.near(q.Quality)
+}
+
+func (m Mean) near(o Mean) bool {
+	const rounding = 1e-6
+	return math.Abs(m.Sum-o.Sum) < rounding && math.Abs(m.Weight-o.Weight) < rounding
+}
+
 func (p *Profile) settle(at time.Time, w Weights) {
 	r, s, q := p.shown(p.Reliability), p.shown(p.Speed), p.shown(p.Quality)
 	p.Components = Components{Reliability: round1(r), Speed: round1(s), Quality: round1(q), Tenure: round1(p.tenure(at))}

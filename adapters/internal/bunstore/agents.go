@@ -19,11 +19,11 @@ type agents struct{ access }
 var _ ports.AgentStore = (*agents)(nil)
 
 var (
-	qAgentVersion = hot(`SELECT version, trust_score, featured FROM agents WHERE id = ?`)
-	qLockAgent    = hot(`SELECT version, trust_score, featured FROM agents WHERE id = ?{lock}`).ranked(rankAgent, 0).locks("agent")
+	qAgentVersion = hot(`SELECT version, trust_score, trust_bound, featured FROM agents WHERE id = ?`)
+	qLockAgent    = hot(`SELECT version, trust_score, trust_bound, featured FROM agents WHERE id = ?{lock}`).ranked(rankAgent, 0).locks("agent")
 	qAgent        = hot(`SELECT ` + agentColumns + ` FROM agents AS a WHERE a.id = ?`)
 
-	qInsertAgent = hot(`INSERT INTO agents (id, trust_score, created_at, ` + savedColumns + `) VALUES (?, ?, ?` + strings.Repeat(", ?", savedCount) + `)`)
+	qInsertAgent = hot(`INSERT INTO agents (id, trust_score, trust_bound, created_at, ` + savedColumns + `) VALUES (?, ?, ?, ?` + strings.Repeat(", ?", savedCount) + `)`)
 	qSaveAgent   = hot(`UPDATE agents SET ` + strings.ReplaceAll(savedColumns, ",", " = ?,") + ` = ? WHERE id = ?`)
 	qSameTerms   = hot(`SELECT CASE WHEN tags = ? AND skills = ? AND deleted_at IS NULL THEN 1 ELSE 0 END FROM agents WHERE id = ?`)
 	qDropTerms   = hot(`DELETE FROM agent_terms WHERE agent_id = ?`)
@@ -57,14 +57,14 @@ func (v *agents) Lock(ctx context.Context, id string) (registry.Agent, error) {
 func (v *agents) find(ctx context.Context, q statement, id string) (a registry.Agent, err error) {
 	err = v.do(ctx, func(ctx context.Context, c *session) error {
 		var version int64
-		var score float64
+		var score, bound float64
 		var featured int
-		if err := c.row(ctx, q, []any{id}, &version, &score, &featured); err != nil {
+		if err := c.row(ctx, q, []any{id}, &version, &score, &bound, &featured); err != nil {
 			return c.store.wrap(err, "read agent")
 		}
 		if known, ok := c.store.agents.get(id, version); ok {
 			a = known
-			a.TrustScore, a.Featured = score, featured != 0
+			a.TrustScore, a.TrustBound, a.Featured = score, bound, featured != 0
 			return nil
 		}
 		var r agentRow
@@ -93,7 +93,7 @@ func (v *agents) Insert(ctx context.Context, a registry.Agent) error {
 		return err
 	}
 	return v.do(ctx, func(ctx context.Context, c *session) error {
-		args := append([]any{r.ID, r.TrustScore, int64(r.CreatedAt)}, r.saved(a)...)
+		args := append([]any{r.ID, r.TrustScore, r.TrustBound, int64(r.CreatedAt)}, r.saved(a)...)
 		if _, err := c.exec(ctx, qInsertAgent, args...); err != nil {
 			return c.store.wrap(err, "insert agent")
 		}

@@ -27,12 +27,12 @@ func (s *nexus) join(agent int, at time.Time) {
 	s.profiles[agent] = trust.Newcomer(strconv.Itoa(agent), at, s.weights)
 }
 
-func (s *nexus) source(agent, requester int, paid float64, at time.Time) trust.Source {
-	return trust.Source{Stake: paid, Doubt: s.raters[requester].Doubt(), Met: s.pairs[[2]int{agent, requester}].Met(at)}
+func (s *nexus) source(agent, requester int, paid float64, rating bool, at time.Time) trust.Source {
+	return trust.Dealings{Pair: s.pairs[[2]int{agent, requester}], Rater: s.raters[requester]}.Source(paid, rating, at)
 }
 
 func (s *nexus) task(agent, requester int, well bool, took time.Duration, paid float64, at time.Time) {
-	src := s.source(agent, requester, paid, at)
+	src := s.source(agent, requester, paid, false, at)
 	e := trust.Evidence{Type: trust.TaskFailed, At: at, Limit: limit, Source: src}
 	if well {
 		e.Type, e.Took, e.Median = trust.TaskCompleted, took, s.median.Duration()
@@ -47,8 +47,7 @@ func (s *nexus) task(agent, requester int, well bool, took time.Duration, paid f
 
 func (s *nexus) rate(agent, requester, stars int, paid float64, at time.Time) {
 	before := s.profiles[agent]
-	src := s.source(agent, requester, paid, at)
-	src.Met = max(src.Met-1, 0) // the task itself was noted just now
+	src := s.source(agent, requester, paid, true, at)
 	s.profiles[agent], _ = trust.Apply(before, trust.Evidence{Type: trust.RatingReceived, At: at, Stars: stars, Source: src}, s.weights)
 	key := [2]int{agent, requester}
 	s.pairs[key] = s.pairs[key].Dealt(0, 0, src, at)
