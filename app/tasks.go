@@ -27,6 +27,7 @@ type TaskView struct {
 	task.Task
 	Messages  []task.Message
 	Artifacts []task.Artifact
+	Why       string // of a task just created: why its agent was chosen; "" if the requester named it
 }
 
 func view(t task.Task, events []task.Event) TaskView {
@@ -37,7 +38,8 @@ func view(t task.Task, events []task.Event) TaskView {
 
 // CreateTask is what a requester asks for.
 type CreateTask struct {
-	AgentID     string
+	AgentID     string   // "": the best one for SkillID or SkillTags
+	SkillTags   []string // any of these; only without AgentID
 	Title       string
 	Description string
 	Input       json.RawMessage // nil or a JSON object
@@ -54,7 +56,8 @@ type CreateTask struct {
 }
 
 // Create takes a task on: the price is held, and the task is forwarded to the agent soon after. Any known caller may
-// call it, and pays. The caller's key's agent, if any, is the requester. One commit; with a skill one read before it.
+// call it, and pays. The caller's key's agent, if any, is the requester. One commit; with a skill one read before it, and
+// with no agent named another one, in which the best is chosen.
 func (s *Tasks) Create(ctx context.Context, c identity.Caller, in CreateTask) (TaskView, error) {
 	if err := identity.Authorize(c, identity.TaskCreate, identity.Resource{}); err != nil {
 		return TaskView{}, err
@@ -64,6 +67,12 @@ func (s *Tasks) Create(ctx context.Context, c identity.Caller, in CreateTask) (T
 
 // make creates a task for a caller who may, or for a stranger.
 func (s *Tasks) make(ctx context.Context, c identity.Caller, in CreateTask) (TaskView, error) {
+	if in.AgentID == "" && in.SkillID == "" && len(in.SkillTags) == 0 {
+		var bad fault.Fields
+		bad.Add("assignedAgentId", "must name an agent; or say by skillId or skillTags what it must know")
+		return TaskView{}, bad.Err()
+	}
+	var why string
 	draft := task.Draft{
 		Title: in.Title, Description: in.Description, Input: in.Input, Timeout: in.Timeout, SkillID: in.SkillID,
 		MaxBudget: in.MaxBudget, Message: in.Message, Conversation: in.Conversation, RequesterUserID: c.UserID, RequesterAgentID: c.AgentID, AgentID: in.AgentID,
@@ -79,6 +88,13 @@ func (s *Tasks) make(ctx context.Context, c identity.Caller, in CreateTask) (Tas
 	var checked json.RawMessage // the schema that the input was held against
 	if err := s.replay(ctx, c); err != nil {
 		return TaskView{}, err
+	}
+	if in.AgentID == "" {
+		best, reason, err := s.choose(ctx, wanted{skillID: in.SkillID, skillTags: in.SkillTags, minTrust: in.MinTrust, maxPrice: in.MaxBudget, notOf: c.UserID})
+		if err != nil {
+			return TaskView{}, err
+		}
+		in.AgentID, draft.AgentID, why = best.ID, best.ID, reason
 	}
 	if in.SkillID != "" {
 		a, err := liveAgent(ctx, s.Store.Read().Agents.Get, in.AgentID)
@@ -128,6 +144,7 @@ func (s *Tasks) make(ctx context.Context, c identity.Caller, in CreateTask) (Tas
 		}
 		u.streams = append(u.streams, t.ID)
 		out = view(t, events)
+		out.Why = why
 		if t.Status == task.Pending { // until the agent is back
 			return nil
 		}

@@ -43,11 +43,23 @@ CREATE TABLE trust_raters (
     disagreed DOUBLE PRECISION NOT NULL
 );
 
+-- The words of an agent, for text search. A word counts by its first 60 letters: an index takes no word of any length.
+-- +goose StatementBegin
+CREATE FUNCTION agent_words(text) RETURNS tsvector LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT array_to_tsvector(ARRAY(SELECT DISTINCT left(w, 60) FROM unnest(string_to_array($1, ' ')) AS w WHERE w <> ''))
+$$;
+-- +goose StatementEnd
+ALTER TABLE agents ADD COLUMN words tsvector GENERATED ALWAYS AS (agent_words(search_name || search_skills || search_description)) STORED;
+CREATE INDEX agents_by_words ON agents USING gin (words) WITH (fastupdate = off);
+
 CREATE INDEX agents_given_up ON agents (owner_user_id) WHERE deleted_at IS NOT NULL;
 
 -- +goose Down
 
 DROP INDEX agents_given_up;
+DROP INDEX agents_by_words;
+ALTER TABLE agents DROP COLUMN words;
+DROP FUNCTION agent_words(text);
 DROP TABLE trust_raters;
 DROP TABLE trust_pairs;
 ALTER TABLE trust_events DROP COLUMN seq, DROP COLUMN weight, DROP COLUMN speed, DROP COLUMN damping;

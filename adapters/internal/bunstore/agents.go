@@ -5,8 +5,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/uptrace/bun"
 
@@ -146,7 +148,7 @@ func insertTerms(ctx context.Context, c *session, a registry.Agent) error {
 
 // ListByOwner implements ports.AgentReader. Two statements.
 func (v *agents) ListByOwner(ctx context.Context, userID string, page ports.Page) ([]registry.Agent, int, error) {
-	return v.list(ctx, page, func(c *session) filter {
+	return v.list(ctx, page, math.MaxInt32, func(c *session) filter {
 		return filter{where: func(q *bun.SelectQuery) *bun.SelectQuery {
 			return q.Where("a.owner_user_id = ?", userID).Where("a.deleted_at IS NULL")
 		}}
@@ -166,14 +168,15 @@ func (v *agents) Discover(ctx context.Context, q registry.Query, now time.Time) 
 	case registry.SortTrust:
 	}
 	page := ports.Page{Limit: q.Limit, Offset: q.Offset}
-	return v.list(ctx, page, func(c *session) filter { return discovery(c, q, now) }, first, "a.id")
+	return v.list(ctx, page, registry.CountLimit, func(c *session) filter { return discovery(c, q, now) }, first, "a.id")
 }
 
 // filter is what agents have to be. terms, if there are any, narrows by an index of its own.
 type filter struct {
 	terms []term
 	where func(*bun.SelectQuery) *bun.SelectQuery
-	alone bool // terms is all there is to it
+	alone bool   // terms is all there is to it
+	broad string // what more than are counted are ordered by, instead of the first of the order; "" for that
 }
 
 // term is one that an agent has to have: any of these.
@@ -183,7 +186,7 @@ type term struct {
 }
 
 // some is how many agents are so many that it is better to go along the order and look at each than to collect them.
-const some = 2_000
+const some = registry.CountLimit
 
 // from is a query of the agents that the filter lets pass, of which there are about n; n below 0 is unknown.
 func (f filter) from(c *session, n int) *bun.SelectQuery {
@@ -198,12 +201,17 @@ func (f filter) from(c *session, n int) *bun.SelectQuery {
 	return q
 }
 
-func (f filter) count(c *session) *bun.SelectQuery {
+// count is how many there are, up to one more than most.
+func (f filter) count(c *session, most int) *bun.SelectQuery {
+	q := f.from(c, -1).ColumnExpr("1")
 	if f.alone && len(f.terms) == 1 {
 		t := f.terms[0]
-		return c.bun.NewSelect().TableExpr("agent_terms AS t").ColumnExpr("count(DISTINCT t.agent_id)").Where("t.kind = ?", t.kind).Where("t.term IN (?)", bun.List(t.anyOf))
+		q = c.bun.NewSelect().TableExpr("agent_terms AS t").ColumnExpr("DISTINCT t.agent_id").Where("t.kind = ?", t.kind).Where("t.term IN (?)", bun.List(t.anyOf))
+		if len(t.anyOf) == 1 { // which nobody has twice
+			q = c.bun.NewSelect().TableExpr("agent_terms AS t").ColumnExpr("1").Where("t.kind = ?", t.kind).Where("t.term = ?", t.anyOf[0])
+		}
 	}
-	return f.from(c, -1).ColumnExpr("count(*)")
+	return c.bun.NewSelect().TableExpr("(?) AS found", q.Limit(int64(most)+1)).ColumnExpr("count(*)")
 }
 
 // discovery is registry.Query.Match as SQL.
@@ -216,6 +224,9 @@ func discovery(c *session, q registry.Query, now time.Time) filter {
 		f.terms = append(f.terms, term{"skill", []string{q.SkillID}})
 	}
 	words := q.Words()
+	if q.Sort == registry.SortRelevance {
+		f.broad = "a.trust_score DESC"
+	}
 	f.alone = q.Category == "" && q.MinTrust == nil && q.MaxPrice == nil && q.Status == "" && len(words) == 0
 	f.where = func(s *bun.SelectQuery) *bun.SelectQuery {
 		s = s.Where("a.deleted_at IS NULL")
@@ -234,6 +245,9 @@ func discovery(c *session, q registry.Query, now time.Time) filter {
 			}
 		}
 		for _, w := range words {
+			if utf8.RuneCountInString(w) <= c.store.cfg.Dialect.TextIsExact {
+				continue
+			}
 			s = s.Where("(" + has("name", w) + " OR " + has("skills", w) + " OR " + has("description", w) + ")")
 		}
 		return status(s, q.Status, now)
@@ -276,15 +290,18 @@ func relevance(words []string) string {
 
 // list reads how many agents there are, and a stretch of them: their ids come from an index, and only the rows of the
 // stretch are read.
-func (v *agents) list(ctx context.Context, page ports.Page, by func(*session) filter, order ...string) (out []registry.Agent, total int, err error) {
+func (v *agents) list(ctx context.Context, page ports.Page, most int, by func(*session) filter, order ...string) (out []registry.Agent, total int, err error) {
 	err = v.solo(ctx, func(ctx context.Context, c *session) error {
 		out, total = nil, 0
 		f := by(c)
-		if err := f.count(c).Scan(ctx, &total); err != nil {
+		if err := f.count(c, most).Scan(ctx, &total); err != nil {
 			return c.store.wrap(err, "count agents")
 		}
-		if total <= page.Offset {
+		if total <= page.Offset && total <= most {
 			return nil
+		}
+		if total > most && f.broad != "" {
+			order[0] = f.broad
 		}
 		ids := f.from(c, total).ColumnExpr("a.id").Limit(int64(page.Limit)).Offset(int64(page.Offset))
 		q := c.bun.NewSelect().TableExpr("agents AS a").ColumnExpr(agentColumns)
@@ -294,6 +311,9 @@ func (v *agents) list(ctx context.Context, page ports.Page, by func(*session) fi
 		var rows []agentRow
 		if err := q.Where("a.id IN (SELECT page.id FROM (?) AS page)", ids).Scan(ctx, &rows); err != nil {
 			return c.store.wrap(err, "list agents")
+		}
+		if total > most && len(rows) == page.Limit {
+			total = max(total, page.Offset+len(rows)+1)
 		}
 		var err error
 		out, err = convert(rows, agentRow.domain)
