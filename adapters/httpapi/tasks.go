@@ -119,7 +119,7 @@ func taskWhole(v app.TaskView) taskJSON {
 type createTaskInput struct{ Body createTaskBody }
 
 type createTaskBody struct {
-	AssignedAgentID  string   `json:"assignedAgentId,omitempty" format:"uuid" doc:"The agent that is to do it. Without it the best one that is online is chosen, by skillId or skillTags."`
+	AssignedAgentID  *string  `json:"assignedAgentId,omitempty" nullable:"true" format:"uuid" doc:"The agent that is to do it. Without it the best one that is online is chosen, by skillId or skillTags."`
 	SkillTags        []string `json:"skillTags,omitempty" nullable:"true" maxItems:"20" doc:"Without assignedAgentId: tags of which the agent must have any."`
 	Title            string   `json:"title" minLength:"1" maxLength:"200"`
 	Description      string   `json:"description,omitempty" nullable:"true" maxLength:"10000" doc:"What the agent is told; without it, the title."`
@@ -132,11 +132,14 @@ type createTaskBody struct {
 }
 
 func (b createTaskBody) command() (app.CreateTask, error) {
-	if b.AssignedAgentID != "" && !isUUID(b.AssignedAgentID) {
-		return app.CreateTask{}, noSuch(fault.CodeAgentNotFound, b.AssignedAgentID)
+	agentID := ""
+	if b.AssignedAgentID != nil {
+		if agentID = strings.ToLower(*b.AssignedAgentID); !isUUID(agentID) {
+			return app.CreateTask{}, noSuch(fault.CodeAgentNotFound, *b.AssignedAgentID)
+		}
 	}
 	in := app.CreateTask{
-		AgentID: strings.ToLower(b.AssignedAgentID), SkillTags: b.SkillTags, Title: b.Title, Description: b.Description, Input: json.RawMessage(b.Input),
+		AgentID: agentID, SkillTags: b.SkillTags, Title: b.Title, Description: b.Description, Input: json.RawMessage(b.Input),
 		SkillID: b.SkillID, MaxBudget: creditsOf(b.MaxBudgetCredits), MinTrust: b.MinTrustScore, QueueIfOffline: b.QueueIfOffline,
 	}
 	if b.TimeoutSeconds != nil {

@@ -59,8 +59,33 @@ func market(b *testing.B, db *sql.DB, n int) {
 	exec("VACUUM ANALYZE agent_terms")
 }
 
-// BenchmarkDiscovery asks a market of NEXUS_BENCH_AGENTS (1 000 000 without it) for agents, sixteen clients at a time. With
-// -v it shows the plans.
+// explain shows the plans of the stretches that the store asks for.
+func explain(b *testing.B, db *sql.DB) {
+	b.Helper()
+	for _, where := range []string{
+		"TRUE",
+		"a.effective_category = 'cat7'",
+		"a.trust_score >= 50 AND a.price <= 500",
+		"a.id IN (SELECT t.agent_id FROM agent_terms AS t WHERE t.kind = 'tag' AND t.term IN ('tag77'))",
+		"EXISTS (SELECT 1 FROM agent_terms AS t WHERE t.agent_id = a.id AND t.kind = 'tag' AND t.term IN ('common7'))",
+		"a.words @@ 'w2000:*'::tsquery AND a.effective_category = 'cat7' AND a.trust_score >= 50",
+		"a.words @@ 'w1:*'::tsquery",
+	} {
+		rows, err := db.QueryContext(b.Context(), "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) SELECT a.id FROM agents AS a WHERE a.deleted_at IS NULL AND "+where+" ORDER BY a.trust_score DESC, a.id LIMIT 20")
+		require.NoError(b, err)
+		plan := where + "\n"
+		for rows.Next() {
+			var line string
+			require.NoError(b, rows.Scan(&line))
+			plan += "    " + line + "\n"
+		}
+		require.NoError(b, rows.Err())
+		b.Log(plan)
+	}
+}
+
+// BenchmarkDiscovery asks a market of NEXUS_BENCH_AGENTS (1 000 000 without it) for agents, sixteen clients at a
+// time, and shows the plans.
 func BenchmarkDiscovery(b *testing.B) {
 	n := 1_000_000
 	if s := os.Getenv("NEXUS_BENCH_AGENTS"); s != "" {
@@ -69,6 +94,7 @@ func BenchmarkDiscovery(b *testing.B) {
 		require.NoError(b, err)
 	}
 	url := postgrestest.URL(b)
+	require.NoError(b, postgres.Migrate(b.Context(), url))
 	s, err := postgres.Open(b.Context(), url)
 	require.NoError(b, err)
 	defer func() { require.NoError(b, s.Close()) }()
@@ -79,6 +105,7 @@ func BenchmarkDiscovery(b *testing.B) {
 	market(b, db, n)
 	b.Logf("%d agents in %v", n, time.Since(since).Round(time.Second))
 
+	explain(b, db)
 	at := time.UnixMicro(1_800_000_000_000_000)
 	some := func(r *rand.Rand) string { return fmt.Sprint("w", 100+r.IntN(3900)) }
 	ptr := func(x float64) *float64 { return &x }

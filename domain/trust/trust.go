@@ -1,6 +1,6 @@
 // Package trust turns evidence about an agent into a score. It is incremental: a profile and one piece of evidence give
 // the next profile in constant time and without allocation; history is never read again. How the parts were chosen, and
-// how they hold against attacks, is measured in trustsim.
+// how they hold against attacks, is measured in examples/trustsim.
 package trust
 
 import (

@@ -1,6 +1,4 @@
-// Package trustsim tries scores of trust on markets that are made up: agents of known quality, honest and attacking ones,
-// and requesters who see only how tasks end. It is deterministic: a seed gives the same market and figures on every machine.
-package trustsim
+package main
 
 import (
 	"fmt"

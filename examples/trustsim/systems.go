@@ -1,4 +1,4 @@
-package trustsim
+package main
 
 import (
 	"cmp"
