@@ -52,12 +52,17 @@ $$;
 ALTER TABLE agents ADD COLUMN words tsvector GENERATED ALWAYS AS (agent_words(search_name || search_skills || search_description)) STORED;
 CREATE INDEX agents_by_words ON agents USING gin (words) WITH (fastupdate = off);
 
+
+-- Agents that were found by a tag or a skill are narrowed and ordered without reading their rows.
+CREATE INDEX agents_narrow ON agents (id, trust_score, price, created_at, effective_category, status, last_heartbeat) WHERE deleted_at IS NULL;
+
 CREATE INDEX agents_given_up ON agents (owner_user_id) WHERE deleted_at IS NOT NULL;
 
 -- +goose Down
 
 DROP INDEX agents_given_up;
 DROP INDEX agents_by_words;
+DROP INDEX agents_narrow;
 ALTER TABLE agents DROP COLUMN words;
 DROP FUNCTION agent_words(text);
 DROP TABLE trust_raters;

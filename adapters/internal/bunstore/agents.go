@@ -1,11 +1,13 @@
 package bunstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -155,7 +157,7 @@ func (v *agents) ListByOwner(ctx context.Context, userID string, page ports.Page
 	}, "a.created_at DESC", "a.id DESC")
 }
 
-// Discover implements ports.AgentReader. Two statements: how many there are, and the stretch.
+// Discover implements ports.AgentReader. Two statements, one more for many agents, and one more for a tag or a skill alone.
 func (v *agents) Discover(ctx context.Context, q registry.Query, now time.Time) ([]registry.Agent, int, error) {
 	first := "a.trust_score DESC"
 	switch q.Sort {
@@ -201,17 +203,46 @@ func (f filter) from(c *session, n int) *bun.SelectQuery {
 	return q
 }
 
-// count is how many there are, up to one more than most.
-func (f filter) count(c *session, most int) *bun.SelectQuery {
-	q := f.from(c, -1).ColumnExpr("1")
-	if f.alone && len(f.terms) == 1 {
+// collect finds how many agents there are, up to one more than most, and if they are no more, the stretch of them.
+func (f filter) collect(ctx context.Context, c *session, page ports.Page, most int, order []string) (ids []string, total int, err error) {
+	var rows []struct {
+		ID    string `bun:"id"`
+		Total int    `bun:"total"`
+	}
+	if f.alone && len(f.terms) == 1 { // which an index of its own counts
 		t := f.terms[0]
-		q = c.bun.NewSelect().TableExpr("agent_terms AS t").ColumnExpr("DISTINCT t.agent_id").Where("t.kind = ?", t.kind).Where("t.term IN (?)", bun.List(t.anyOf))
-		if len(t.anyOf) == 1 { // which nobody has twice
-			q = c.bun.NewSelect().TableExpr("agent_terms AS t").ColumnExpr("1").Where("t.kind = ?", t.kind).Where("t.term = ?", t.anyOf[0])
+		some := c.bun.NewSelect().TableExpr("agent_terms AS t").ColumnExpr("t.agent_id").Where("t.kind = ?", t.kind).Where("t.term IN (?)", bun.List(t.anyOf)).Limit(int64(most) + 1)
+		if len(t.anyOf) > 1 {
+			some = some.Distinct()
+		}
+		if err := c.bun.NewSelect().TableExpr("(?) AS found", some).ColumnExpr("count(*)").Scan(ctx, &total); err != nil || total > most {
+			return nil, total, err
 		}
 	}
-	return c.bun.NewSelect().TableExpr("(?) AS found", q.Limit(int64(most)+1)).ColumnExpr("count(*)")
+	first, down := strings.CutSuffix(order[0], " DESC")
+	all := f.from(c, -1).ColumnExpr("a.id").ColumnExpr(first + " AS first").Limit(int64(most) + 1)
+	q := c.bun.NewSelect().TableExpr("(?) AS found", all).ColumnExpr("id").ColumnExpr("count(*) OVER () AS total").Limit(int64(page.Limit)).Offset(int64(page.Offset))
+	if down {
+		q = q.OrderExpr("first DESC")
+	} else {
+		q = q.OrderExpr("first")
+	}
+	if strings.HasSuffix(order[1], " DESC") {
+		q = q.OrderExpr("id DESC")
+	} else {
+		q = q.OrderExpr("id")
+	}
+	if err := q.Scan(ctx, &rows); err != nil {
+		return nil, 0, err
+	}
+	if len(rows) == 0 && page.Offset > 0 { // beyond the end
+		err := c.bun.NewSelect().TableExpr("(?) AS found", all).ColumnExpr("count(*)").Scan(ctx, &total)
+		return nil, total, err
+	}
+	for _, r := range rows {
+		ids, total = append(ids, r.ID), r.Total
+	}
+	return ids, total, nil
 }
 
 // discovery is registry.Query.Match as SQL.
@@ -294,28 +325,38 @@ func (v *agents) list(ctx context.Context, page ports.Page, most int, by func(*s
 	err = v.solo(ctx, func(ctx context.Context, c *session) error {
 		out, total = nil, 0
 		f := by(c)
-		if err := f.count(c, most).Scan(ctx, &total); err != nil {
-			return c.store.wrap(err, "count agents")
+		var ids []string
+		if ids, total, err = f.collect(ctx, c, page, most, order); err != nil {
+			return c.store.wrap(err, "find agents")
 		}
 		if total <= page.Offset && total <= most {
 			return nil
 		}
-		if total > most && f.broad != "" {
-			order[0] = f.broad
+		if total > most { // too many to collect: along the order
+			if f.broad != "" {
+				order[0] = f.broad
+			}
+			q := f.from(c, total).ColumnExpr("a.id").Limit(int64(page.Limit)).Offset(int64(page.Offset))
+			for _, o := range order {
+				q = q.OrderExpr(o)
+			}
+			ids = nil
+			if err := q.Scan(ctx, &ids); err != nil {
+				return c.store.wrap(err, "find agents")
+			}
 		}
-		ids := f.from(c, total).ColumnExpr("a.id").Limit(int64(page.Limit)).Offset(int64(page.Offset))
-		q := c.bun.NewSelect().TableExpr("agents AS a").ColumnExpr(agentColumns)
-		for _, o := range order {
-			ids, q = ids.OrderExpr(o), q.OrderExpr(o)
+		if len(ids) == 0 {
+			return nil
 		}
 		var rows []agentRow
-		if err := q.Where("a.id IN (SELECT page.id FROM (?) AS page)", ids).Scan(ctx, &rows); err != nil {
+		err := c.bun.NewSelect().TableExpr("agents AS a").ColumnExpr(agentColumns).Where("a.id IN (?)", bun.List(ids)).Scan(ctx, &rows)
+		if err != nil {
 			return c.store.wrap(err, "list agents")
 		}
+		slices.SortFunc(rows, func(a, b agentRow) int { return cmp.Compare(slices.Index(ids, a.ID), slices.Index(ids, b.ID)) })
 		if total > most && len(rows) == page.Limit {
 			total = max(total, page.Offset+len(rows)+1)
 		}
-		var err error
 		out, err = convert(rows, agentRow.domain)
 		return err
 	})
