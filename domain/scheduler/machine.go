@@ -268,7 +268,7 @@ func (m *machine) begin(step int) {
 	attempt := m.run.Steps[step].Attempts + 1
 	m.stepEvent(step, EventStepScheduled, Pending, Event{Attempt: attempt})
 	m.d.Starts = append(m.d.Starts, StartStep{
-		Step: step, Attempt: attempt, Key: Key(m.run.ID, step, attempt), Input: m.run.input(step),
+		Step: step, Attempt: attempt, Key: Key(m.run.ID, step, attempt), Input: m.run.Input(step),
 	})
 }
 

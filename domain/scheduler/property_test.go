@@ -80,7 +80,7 @@ func newWorld(t *rapid.T) *world {
 		t.Fatal(err)
 	}
 	w.steps = def.Steps
-	w.run, w.log, err = scheduler.NewRun("r", def, w.now)
+	w.run, w.log, err = scheduler.NewRun("r", def, "", w.now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -413,7 +413,7 @@ func TestReplayRefusesABrokenLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, log, err := scheduler.NewRun("r", def, start)
+	_, log, err := scheduler.NewRun("r", def, "", start)
 	if err != nil {
 		t.Fatal(err)
 	}
