@@ -144,8 +144,8 @@ type core struct {
 	places  chan struct{} // one for each call that is under way
 	waiting atomic.Int64  // claimed jobs without one
 	adrift  adrift
-	feeds   feeds[TaskEvent] // the tasks that are watched
-	runs    feeds[RunEvent]  // the runs that are watched
+	feeds   feeds[TaskEvent]       // the tasks that are watched
+	runs    feeds[scheduler.Event] // the runs that are watched
 }
 
 // now is cut to what every store keeps, so that an answer says the same now and later.

@@ -367,19 +367,11 @@ func (c *core) cancelRuns(ctx context.Context, workflowID string) error {
 	}
 }
 
-// RunEvent is an entry of a run's log as watchers get it. It is shared: nobody may change it.
-type RunEvent struct {
-	scheduler.Event
-	// StartedAt and CompletedAt are the step's, of the events that tell how things stand.
-	StartedAt   *time.Time
-	CompletedAt *time.Time
-}
-
 func (c *core) feedRuns() {
-	c.runs = feeds[RunEvent]{
+	c.runs = feeds[scheduler.Event]{
 		core: c, what: "runs", many: c.runEventsOf,
-		place: func(e RunEvent) position { return position{e.Seq, e.Kind == scheduler.EventComplete} },
-		one: func(ctx context.Context, id string, seq int64) ([]RunEvent, error) {
+		place: func(e scheduler.Event) position { return position{e.Seq, e.Kind == scheduler.EventComplete} },
+		one: func(ctx context.Context, id string, seq int64) ([]scheduler.Event, error) {
 			grown, _, err := c.runEventsOf(ctx, []ports.Position{{ID: id, Seq: seq}})
 			return grown[id], err
 		},
@@ -387,14 +379,14 @@ func (c *core) feedRuns() {
 }
 
 // runEventsOf reads what runs grew by. more says that some of them may have grown by more.
-func (c *core) runEventsOf(ctx context.Context, after []ports.Position) (grown map[string][]RunEvent, more bool, err error) {
+func (c *core) runEventsOf(ctx context.Context, after []ports.Position) (grown map[string][]scheduler.Event, more bool, err error) {
 	log, err := c.Store.Read().RunLogs.EventsOf(ctx, after, watchBatch)
 	if err != nil {
 		return nil, false, err
 	}
-	grown = map[string][]RunEvent{}
+	grown = map[string][]scheduler.Event{}
 	for _, e := range log {
-		grown[e.RunID] = append(grown[e.RunID], RunEvent{Event: e})
+		grown[e.RunID] = append(grown[e.RunID], e)
 	}
 	return grown, len(log) == watchBatch, nil
 }
@@ -402,9 +394,9 @@ func (c *core) runEventsOf(ctx context.Context, after []ports.Position) (grown m
 // Watch begins to watch a run, and returns it as it is now. Next then returns its events after the sequence number, as in
 // Tasks.Watch. FromState gives the current state first: a status event that stands for the log's first one, and one event
 // for each step. The workflow's owner may call it. Reads as in Tasks.Watch. The caller must Close the watcher.
-func (s *Workflows) Watch(ctx context.Context, c identity.Caller, workflowID, id string, after int64) (*Watcher[RunEvent], scheduler.Run, error) {
+func (s *Workflows) Watch(ctx context.Context, c identity.Caller, workflowID, id string, after int64) (*Watcher[scheduler.Event], scheduler.Run, error) {
 	var r scheduler.Run
-	w, err := s.runs.watch(c, id, after, func() (position, func(identity.Caller) error, []RunEvent, error) {
+	w, err := s.runs.watch(c, id, after, func() (position, func(identity.Caller) error, []scheduler.Event, error) {
 		var err error
 		r, err = s.ownRun(ctx, c, identity.WorkflowRead, workflowID, id)
 		may := func(c identity.Caller) error {
@@ -419,27 +411,39 @@ func (s *Workflows) Watch(ctx context.Context, c identity.Caller, workflowID, id
 }
 
 // runState is a run as it is, told as events.
-func runState(r scheduler.Run) []RunEvent {
-	at := r.CreatedAt
-	out := []RunEvent{{Event: scheduler.Event{RunID: r.ID, Seq: 1, Kind: scheduler.EventStarted, Status: r.Status, Step: -1, At: at}}}
-	kinds := map[scheduler.Status]scheduler.Kind{
-		scheduler.Pending: scheduler.EventStepScheduled, scheduler.Running: scheduler.EventStepStarted, scheduler.Completed: scheduler.EventStepCompleted,
-		scheduler.Failed: scheduler.EventStepFailed, scheduler.Skipped: scheduler.EventStepSkipped, scheduler.Cancelled: scheduler.EventStepCancelled,
-	}
+func runState(r scheduler.Run) []scheduler.Event {
+	out := []scheduler.Event{{RunID: r.ID, Seq: 1, Kind: scheduler.EventStarted, Status: r.Status, Step: -1, At: r.CreatedAt}}
 	for i, s := range r.Steps {
-		e := RunEvent{StartedAt: s.StartedAt, CompletedAt: s.CompletedAt, Event: scheduler.Event{
-			RunID: r.ID, Seq: 1, Kind: kinds[s.Status], Status: s.Status, Step: i, Attempt: s.Attempts, TaskID: s.TaskID, Output: s.Output,
-			Error: s.Error, RetryAt: s.RetryAt, At: at,
-		}}
-		if s.RetryAt != nil {
-			e.Kind = scheduler.EventStepRetrying
+		e := scheduler.Event{
+			RunID: r.ID, Seq: 1, Status: s.Status, Step: i, Attempt: s.Attempts, TaskID: s.TaskID, Output: s.Output, Error: s.Error, RetryAt: s.RetryAt, At: r.CreatedAt,
+		}
+		switch {
+		case s.CompletedAt != nil:
+			e.At = *s.CompletedAt
+		case s.StartedAt != nil:
+			e.At = *s.StartedAt
+		}
+		switch s.Status {
+		case scheduler.Running:
+			e.Kind = scheduler.EventStepStarted
+		case scheduler.Completed:
+			e.Kind = scheduler.EventStepCompleted
+		case scheduler.Failed:
+			e.Kind = scheduler.EventStepFailed
+		case scheduler.Skipped:
+			e.Kind = scheduler.EventStepSkipped
+		case scheduler.Cancelled:
+			e.Kind = scheduler.EventStepCancelled
+		case scheduler.Pending:
+			e.Kind = scheduler.EventStepScheduled
+			if s.RetryAt != nil {
+				e.Kind = scheduler.EventStepRetrying
+			}
 		}
 		out = append(out, e)
 	}
 	if r.Status.Ended() {
-		return append(out, RunEvent{Event: scheduler.Event{
-			RunID: r.ID, Seq: r.LastSeq, Kind: scheduler.EventComplete, Status: r.Status, Step: -1, Error: r.Error, At: *r.CompletedAt,
-		}})
+		return append(out, scheduler.Event{RunID: r.ID, Seq: r.LastSeq, Kind: scheduler.EventComplete, Status: r.Status, Step: -1, Error: r.Error, At: *r.CompletedAt})
 	}
 	out[len(out)-1].Seq = r.LastSeq
 	return out
