@@ -88,7 +88,11 @@ func (s *Workflows) Get(ctx context.Context, c identity.Caller, id string) (Work
 	if err != nil {
 		return WorkflowView{}, err
 	}
-	runs, _, err := s.Store.Read().Runs.List(ctx, ports.RunFilter{WorkflowID: id}, ports.Page{Limit: recentRuns})
+	return s.view(ctx, w)
+}
+
+func (s *Workflows) view(ctx context.Context, w scheduler.Workflow) (WorkflowView, error) {
+	runs, _, err := s.Store.Read().Runs.List(ctx, ports.RunFilter{WorkflowID: w.ID}, ports.Page{Limit: recentRuns})
 	if err != nil {
 		return WorkflowView{}, fmt.Errorf("list runs: %w", err)
 	}
@@ -113,7 +117,7 @@ func (s *Workflows) List(ctx context.Context, c identity.Caller, p Page) (List[s
 }
 
 // Change alters a workflow; runs that have begun keep the steps that they began with. Its owner may call it. One read, and
-// one for each agent of new steps; one commit.
+// one for each agent of new steps; one commit, and one read of the runs.
 func (s *Workflows) Change(ctx context.Context, c identity.Caller, id string, in ChangeWorkflow) (WorkflowView, error) {
 	w, err := liveWorkflow(ctx, s.Store.Read().Workflows.Get, c, identity.WorkflowChange, id)
 	if err != nil {
@@ -142,11 +146,11 @@ func (s *Workflows) Change(ctx context.Context, c identity.Caller, id string, in
 		return WorkflowView{}, err
 	}
 	err = s.update(ctx, func(ctx context.Context, u *unit) error {
-		w, err := liveWorkflow(ctx, u.Workflows.Lock, c, identity.WorkflowChange, id)
+		now, err := liveWorkflow(ctx, u.Workflows.Lock, c, identity.WorkflowChange, id)
 		if err != nil {
 			return err
 		}
-		w = change(w)
+		w = change(now)
 		if steps != nil {
 			w.Steps = steps
 		}
@@ -156,7 +160,7 @@ func (s *Workflows) Change(ctx context.Context, c identity.Caller, id string, in
 	if err != nil {
 		return WorkflowView{}, err
 	}
-	return s.Get(ctx, c, id)
+	return s.view(ctx, w)
 }
 
 // Delete takes a workflow away, and cancels its open runs. Its past runs stay readable to its owner. One commit, and one

@@ -123,7 +123,7 @@ type stepIn struct {
 	Input       object   `json:"input,omitempty" nullable:"true" doc:"At most 256 KiB. The step's task gets it with step_<i>_output for each dependency i."`
 	DependsOn   []int    `json:"dependsOn,omitempty" nullable:"true" doc:"Indices of earlier steps, which have to be completed first."`
 	Timeout     *int     `json:"timeout,omitempty" nullable:"true" minimum:"10" maximum:"3600" doc:"Seconds, of one attempt; 300 without it."`
-	RetryPolicy *retryIn `json:"retryPolicy,omitempty"`
+	RetryPolicy *retryIn `json:"retryPolicy,omitempty" nullable:"true"`
 }
 
 type retryIn struct {

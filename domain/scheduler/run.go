@@ -58,6 +58,7 @@ type Run struct {
 	Waiting          int           // steps that wait for their next attempt
 	LastSeq          int64         // of the newest event; it grows with every change
 	CreatedAt        time.Time
+	UpdatedAt        time.Time // of the newest event
 	StartedAt        *time.Time
 	CompletedAt      *time.Time // when the run ended, however it did
 }
@@ -164,7 +165,7 @@ func NewRun(id string, w Workflow, requesterAgentID string, at time.Time) (Run, 
 
 func created(e Event, plan *Plan) Run {
 	r := Run{
-		ID: e.RunID, WorkflowID: e.Created.WorkflowID, OwnerUserID: e.Created.OwnerUserID, RequesterAgentID: e.Created.RequesterAgentID, Status: Pending, Plan: plan, Open: plan.Len(), LastSeq: e.Seq, CreatedAt: e.At,
+		ID: e.RunID, WorkflowID: e.Created.WorkflowID, OwnerUserID: e.Created.OwnerUserID, RequesterAgentID: e.Created.RequesterAgentID, Status: Pending, Plan: plan, Open: plan.Len(), LastSeq: e.Seq, CreatedAt: e.At, UpdatedAt: e.At,
 		Steps: make([]*StepResult, plan.Len()),
 	}
 	results := make([]StepResult, plan.Len())
@@ -216,7 +217,7 @@ func (r *Run) fold(e *Event) bool {
 			return false
 		}
 	}
-	r.LastSeq = e.Seq
+	r.LastSeq, r.UpdatedAt = e.Seq, e.At
 	return true
 }
 

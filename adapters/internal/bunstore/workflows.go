@@ -184,6 +184,7 @@ type stateDoc struct {
 	Open    int         `json:"open,omitempty"`
 	Waiting int         `json:"waiting,omitempty"`
 	Error   *errorDoc   `json:"error,omitempty"`
+	At      micros      `json:"at"` // of the newest event
 }
 
 type resultDoc struct {
@@ -228,7 +229,7 @@ func timeOf(m *int64) *time.Time {
 }
 
 func runState(r scheduler.Run) (string, error) {
-	d := stateDoc{Steps: make([]resultDoc, len(r.Steps)), Open: r.Open, Waiting: r.Waiting, Error: docOf(r.Error)}
+	d := stateDoc{Steps: make([]resultDoc, len(r.Steps)), Open: r.Open, Waiting: r.Waiting, Error: docOf(r.Error), At: at(r.UpdatedAt)}
 	for i, s := range r.Steps {
 		d.Steps[i] = resultDoc{
 			Status: s.Status, TaskID: s.TaskID, Attempts: s.Attempts, Remaining: s.Remaining, Error: docOf(s.Error),
@@ -258,7 +259,7 @@ func scanRun(scan func(...any) error) (r scheduler.Run, err error) {
 	if len(d.Steps) != r.Plan.Len() {
 		return r, fmt.Errorf("run %s has %d steps, and the state of %d", r.ID, r.Plan.Len(), len(d.Steps))
 	}
-	r.Open, r.Waiting, r.Error = d.Open, d.Waiting, d.Error.ofRun()
+	r.Open, r.Waiting, r.Error, r.UpdatedAt = d.Open, d.Waiting, d.Error.ofRun(), d.At.time()
 	results := make([]scheduler.StepResult, len(d.Steps))
 	r.Steps = make([]*scheduler.StepResult, len(d.Steps))
 	for i, s := range d.Steps {
