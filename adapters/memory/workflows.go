@@ -156,7 +156,7 @@ func (v runs) List(ctx context.Context, f ports.RunFilter, p ports.Page) ([]sche
 	defer unlock()
 	var found []scheduler.Run
 	for _, r := range v.s.runs.rows {
-		if r.WorkflowID == f.WorkflowID && !(f.Open && r.Status.Ended()) {
+		if r.WorkflowID == f.WorkflowID && (!f.Open || !r.Status.Ended()) {
 			found = append(found, r)
 		}
 	}

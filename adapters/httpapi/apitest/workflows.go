@@ -68,10 +68,14 @@ func testWorkflows(t *testing.T, s *suite) {
 	assert.Equal(t, path, r.header.Get("Location"))
 	assert.Contains(t, string(r.body), `"n":1.50`)
 	want := []any{
-		object{"name": "Fetch Data", "agentId": a["id"], "skillId": "fetch", "input": object{"url": "https://example.com", "n": 1.5}, "dependsOn": []any{},
-			"timeout": 120.0, "retryPolicy": object{"maxRetries": 2.0, "backoffMs": 1500.0}},
-		object{"name": "Summarize", "agentId": a["id"], "skillId": nil, "input": object{}, "dependsOn": []any{0.0},
-			"timeout": 300.0, "retryPolicy": object{"maxRetries": 0.0, "backoffMs": 1000.0}},
+		object{
+			"name": "Fetch Data", "agentId": a["id"], "skillId": "fetch", "input": object{"url": "https://example.com", "n": 1.5}, "dependsOn": []any{},
+			"timeout": 120.0, "retryPolicy": object{"maxRetries": 2.0, "backoffMs": 1500.0},
+		},
+		object{
+			"name": "Summarize", "agentId": a["id"], "skillId": nil, "input": object{}, "dependsOn": []any{0.0},
+			"timeout": 300.0, "retryPolicy": object{"maxRetries": 0.0, "backoffMs": 1000.0},
+		},
 	}
 	for field, v := range (object{
 		"name": "Research Pipeline", "description": "Multi-step research workflow", "ownerUserId": u.userID, "steps": want, "runs": []any{}, "schedule": nil,
