@@ -24,6 +24,9 @@ const (
 	jobProbe      = "agent.probe"      // subject: an agent; find out if it is there
 	jobDrain      = "agent.drain"      // subject: a deleted agent; cancel the tasks it still has
 	jobAssign     = "agent.assign"     // subject: an agent that is back; give it the tasks that wait for it
+	jobRunTick    = "run.tick"         // subject: a run; begin the attempts that are due
+	jobRunStep    = "run.step"         // subject: a step's attempt, by scheduler.Key; check its input and begin it
+	jobCancelRuns = "workflow.cancel"  // subject: a deleted workflow; cancel the runs it still has
 )
 
 // Times of the worker.
@@ -170,7 +173,7 @@ func (w *Worker) change(ctx context.Context, id string, command func(*unit, task
 }
 
 // taskAndAgent locks a task and reads its agent, a deleted one too. Locks are taken in one order everywhere: task, the
-// claim of a job, agent and its evidence, money by user, and last the end of a job.
+// claim of a job, run, agent and its evidence, money by user, and last the end of a job.
 func (u *unit) taskAndAgent(ctx context.Context, taskID string) (task.Task, registry.Agent, error) {
 	t, err := u.Tasks.Lock(ctx, taskID)
 	if err != nil {
@@ -289,10 +292,8 @@ func (w *Worker) claim(ctx, open context.Context, jobID string) (rest func() err
 // begun starts the span of a job.
 func (w *Worker) begun(ctx context.Context, job ports.Job) (context.Context, ports.Span) {
 	ctx, span := w.Tracer.Start(w.Tracer.Resume(ctx, job.Trace), ports.SpanJob, job.Kind)
-	about := "nexus.task.id"
-	if strings.HasPrefix(job.Kind, "agent.") {
-		about = "nexus.agent.id"
-	}
+	area, _, _ := strings.Cut(job.Kind, ".")
+	about := "nexus." + area + ".id"
 	span.Text(about, job.Subject)
 	span.Number("nexus.job.attempt", int64(job.Attempt))
 	return ctx, span
@@ -310,11 +311,19 @@ func (w *Worker) do(ctx, callCtx context.Context, job ports.Job, call *forwardin
 		return w.probe(ctx, job)
 	case jobAssign:
 		return w.assign(ctx, job)
-	case jobDrain:
-		if err := w.drain(ctx, job.Subject); err != nil {
+	case jobDrain, jobCancelRuns:
+		clear := w.drain
+		if job.Kind == jobCancelRuns {
+			clear = w.cancelRuns
+		}
+		if err := clear(ctx, job.Subject); err != nil {
 			return err
 		}
 		return w.update(ctx, func(ctx context.Context, u *unit) error { return u.Jobs.Finish(ctx, job) })
+	case jobRunTick:
+		return w.tick(ctx, job)
+	case jobRunStep:
+		return w.beginStep(ctx, job)
 	default:
 		return fault.New(fault.Internal, fault.CodeInternal, "no handler for jobs of kind %q", job.Kind)
 	}
@@ -495,6 +504,11 @@ func (w *Worker) forward(ctx, callCtx context.Context, job ports.Job, f forwardi
 			return fmt.Errorf("lock task: %w", err)
 		}
 		if failed != nil && failed.Unreachable {
+			if t.WorkflowRunID != "" { // runs are locked before agents
+				if _, err := u.run(ctx, t.WorkflowRunID); err != nil {
+					return err
+				}
+			}
 			if err := w.noteUnreachable(ctx, u, f.agent.ID); err != nil {
 				return err
 			}
