@@ -142,7 +142,8 @@ type core struct {
 	calls   inFlight
 	turns   turns
 	places  chan struct{} // one for each call that is under way
-	waiting atomic.Int64  // claimed jobs without one
+	crew    atomic.Pointer[crew]
+	waiting atomic.Int64 // claimed jobs without one
 	adrift  adrift
 	feeds   feeds[TaskEvent]       // the tasks that are watched
 	runs    feeds[scheduler.Event] // the runs that are watched
@@ -163,6 +164,7 @@ type unit struct {
 	streams []string    // streams that grew, to be published, and
 	ends    []task.Task // tasks that ended, to be told, once the unit is committed
 
+	begun  []*begun                 // calls that begin once the unit is committed
 	runs   map[string]scheduler.Run // that it has locked, as it has made them
 	unpaid map[string]error         // first tasks of these keys are known not to be payable
 }
@@ -172,15 +174,20 @@ func (u *unit) id() string { return u.ids.next() }
 // enqueue adds a job, which is dispatched once the unit is committed. There is one of a kind about a subject: if it is
 // there already, it runs no later than at runAt. A new one goes on with the trace of who enqueues it.
 func (u *unit) enqueue(ctx context.Context, kind, subject string, runAt time.Time, p ports.Priority) error {
-	j := ports.Job{ID: kind + ":" + subject, Kind: kind, Subject: subject, RunAt: runAt, Priority: p}
-	if kind != jobProbe { // which never ends, so its trace would not either
-		j.Trace = u.tracer.Traceparent(ctx)
-	}
+	j := u.job(ctx, kind, subject, runAt, p)
 	if err := u.Jobs.Enqueue(ctx, j); err != nil {
 		return fmt.Errorf("enqueue %s: %w", kind, err)
 	}
 	u.refs = append(u.refs, j.Ref())
 	return nil
+}
+
+func (u *unit) job(ctx context.Context, kind, subject string, runAt time.Time, p ports.Priority) ports.Job {
+	j := ports.Job{ID: kind + ":" + subject, Kind: kind, Subject: subject, RunAt: runAt, Priority: p}
+	if kind != jobProbe { // which never ends, so its trace would not either
+		j.Trace = u.tracer.Traceparent(ctx)
+	}
+	return j
 }
 
 // retry gives a claimed job up until runAt.
@@ -210,18 +217,23 @@ func (c *core) commit(ctx context.Context, fn func(ctx context.Context, u *unit)
 	for {
 		err := c.Store.Update(ctx, func(ctx context.Context, tx ports.Tx) error {
 			ids.rewind()
+			c.forgo(done)
 			done = &unit{Tx: tx, now: now, ids: ids, tracer: c.Tracer, unpaid: refused}
 			return fn(ctx, done)
 		})
-		var short *unpaid
-		if errors.As(err, &short) && refused[short.key] == nil {
-			refused[short.key] = short.err
-			continue
+		if err == nil {
+			break
 		}
-		if err != nil {
+		c.forgo(done)
+		done = nil
+		var short *unpaid
+		if !errors.As(err, &short) || refused[short.key] != nil {
 			return err
 		}
-		break
+		refused[short.key] = short.err
+	}
+	for _, b := range done.begun {
+		c.begin(b)
 	}
 	if len(done.refs) > 0 {
 		c.Queue.Dispatch(done.refs...)

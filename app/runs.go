@@ -205,11 +205,7 @@ func (c *core) startStep(ctx context.Context, u *unit, r scheduler.Run, s schedu
 			return nil, err
 		}
 	}
-	if err := u.Tasks.Insert(ctx, t, events); err != nil {
-		return nil, fmt.Errorf("insert task: %w", err)
-	}
-	u.streams = append(u.streams, t.ID)
-	if err := u.enqueue(ctx, jobForward, t.ID, u.now, ports.PriorityWorkflow); err != nil {
+	if err := c.insert(ctx, u, t, events, a, ports.PriorityWorkflow); err != nil {
 		return nil, err
 	}
 	return scheduler.StepStarted{Step: s.Step, Attempt: s.Attempt, TaskID: t.ID, At: u.now}, nil

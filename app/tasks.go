@@ -124,17 +124,47 @@ func (s *Tasks) make(ctx context.Context, c identity.Caller, in CreateTask) (Tas
 				return err
 			}
 		}
-		if err := u.Tasks.Insert(ctx, t, events); err != nil {
-			return fmt.Errorf("insert task: %w", err)
-		}
-		u.streams = append(u.streams, t.ID)
 		out = view(t, events)
-		if t.Status == task.Pending { // until the agent is back
-			return nil
-		}
-		return u.enqueue(ctx, jobForward, t.ID, u.now, ports.PriorityInteractive)
+		return s.insert(ctx, u, t, events, a, ports.PriorityInteractive)
 	})
 	return out, err
+}
+
+// insert adds a new task and has its agent called: by this process once the unit is committed, if it has a place for the
+// call now, else by a job like any other. So a task that is taken on where there is room costs no commit to claim its job.
+func (c *core) insert(ctx context.Context, u *unit, t task.Task, events []task.Event, agent registry.Agent, p ports.Priority) error {
+	var mine *begun
+	if t.Status == task.Assigned {
+		mine = c.reserve(u, t, agent)
+	}
+	if mine != nil {
+		for _, e := range events {
+			if e.Message != nil {
+				mine.call.message, mine.call.seq = t.Said(*e.Message, e.Seq), e.Seq
+			}
+		}
+		next, started, err := task.Apply(t, task.Start{At: u.now})
+		if err != nil {
+			return err
+		}
+		t, events, mine.call.task = next, append(events, started...), next
+	}
+	u.streams = append(u.streams, t.ID)
+	if err := u.Tasks.Insert(ctx, t, events); err != nil {
+		return fmt.Errorf("insert task: %w", err)
+	}
+	switch {
+	case t.Status == task.Pending: // until the agent is back
+		return nil
+	case mine == nil:
+		return u.enqueue(ctx, jobForward, t.ID, u.now, p)
+	}
+	mine.job = u.job(ctx, jobForward, t.ID, u.now, p)
+	mine.job.Attempt, mine.job.Lease = 1, ports.Lease{Owner: c.Name, Until: u.now.Add(leaseFor)}
+	if err := u.Jobs.Enqueue(ctx, mine.job); err != nil {
+		return fmt.Errorf("enqueue %s: %w", jobForward, err)
+	}
+	return nil
 }
 
 func (s *Tasks) checkAgent(a registry.Agent, in CreateTask, now time.Time) error {

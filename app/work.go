@@ -103,11 +103,12 @@ func (w *Worker) Run(ctx context.Context, grace time.Duration) error {
 			}
 		})
 	}
-	var calls sync.WaitGroup
+	hands := &crew{work: work, open: ctx}
+	w.crew.Store(hands)
 	err := w.Queue.Run(ctx, func(_ context.Context, jobID string) error {
 		rest, err := w.claim(work, ctx, jobID)
 		if rest != nil {
-			calls.Go(func() {
+			hands.run(func() {
 				if err := rest(); err != nil {
 					w.Logger.ErrorContext(work, "job failed, it will run again", "job", jobID, "error", err)
 				}
@@ -115,7 +116,7 @@ func (w *Worker) Run(ctx context.Context, grace time.Duration) error {
 		}
 		return err
 	})
-	calls.Wait()
+	hands.leave()
 	stop()
 	chores.Wait()
 	return err
