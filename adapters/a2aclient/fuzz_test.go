@@ -3,10 +3,12 @@ package a2aclient
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/nexus-protocol/nexus/adapters/internal/a2awire"
 	"github.com/nexus-protocol/nexus/domain/task"
 	"github.com/nexus-protocol/nexus/ports"
 )
@@ -22,12 +24,24 @@ func FuzzDecodeAnswer(f *testing.F) {
 		`{"jsonrpc":"2.0","id":"t","result":{"parts":[{"file":{"fileWithBytes":""},"metadata":{}}]}}`,
 		`{"jsonrpc":"2.0","id":"t","error":{"code":1,"message":"m"}}`,
 	} {
-		f.Add([]byte(seed))
+		f.Add([]byte(seed), uint8(rpc03))
+		var rpc struct{ Result json.RawMessage }
+		if json.Unmarshal([]byte(seed), &rpc) == nil {
+			f.Add([]byte(rpc.Result), uint8(rest10))
+			f.Add([]byte(rpc.Result), uint8(rest03))
+		}
 	}
-	f.Fuzz(func(t *testing.T, body []byte) {
-		a, err := decodeAnswer(body, request{id: "t"})
+	f.Fuzz(func(t *testing.T, body []byte, binding uint8) {
+		typed := false
+		to := request{id: "t", dialect: dialect(binding % 5), typed: &typed}
+		result, err := decodeResult(body, to)
+		var a ports.Answer
+		if err == nil {
+			a, err = decodeAnswer(result, to)
+		}
 		if err != nil {
-			if e := asCallError(err); e.Message == "" || e.Retryable || len(e.Message) > 5*maxText {
+			var e *ports.CallError
+			if !errors.As(asCallError(err), &e) || e.Message == "" || e.Retryable || len(e.Message) > 5*maxText {
 				t.Fatalf("%+v", e)
 			}
 			return
@@ -62,7 +76,7 @@ func FuzzDecodeAnswer(f *testing.F) {
 			t.Fatal(len(parts))
 		}
 		for _, p := range parts {
-			if !json.Valid(p.Data) || checkText(p.Data) != nil || (p.Metadata != nil && !isObject(p.Metadata)) {
+			if !json.Valid(p.Data) || checkText(p.Data) != nil || (p.Metadata != nil && !a2awire.IsObject(p.Metadata)) {
 				t.Fatalf("part %q %q", p.Data, p.Metadata)
 			}
 			switch p.Type {
