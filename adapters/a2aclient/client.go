@@ -39,7 +39,6 @@ const (
 type Client struct {
 	http  *http.Client
 	peers peers
-	idle  time.Duration
 	// prohibited tells an error of the transport that refused an address.
 	prohibited error
 }
@@ -54,7 +53,7 @@ var (
 // New makes a client. The transport decides which addresses may be dialled; prohibited is in the chain of the error when
 // it refuses one, nil if it never does.
 func New(transport http.RoundTripper, prohibited error) *Client {
-	return &Client{prohibited: prohibited, idle: maxIdle, peers: peers{seed: maphash.MakeSeed(), by: map[string]*peer{}}, http: &http.Client{
+	return &Client{prohibited: prohibited, peers: peers{seed: maphash.MakeSeed(), by: map[string]*peer{}}, http: &http.Client{
 		Transport: transport,
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
 			switch {

@@ -470,7 +470,7 @@ func TestTheRequestsAreThoseOfA2A(t *testing.T) {
 	want := []string{
 		`{"jsonrpc":"2.0","id":"t1","method":"message/send","params":{"message":{` + message + `},` + rest + `}}`,
 		`{"jsonrpc":"2.0","id":"t1","method":"message/send","params":{"message":{` + message + `,"taskId":"r","contextId":"c"},` + rest + `}}`,
-		`{"jsonrpc":"2.0","id":"t1","method":"tasks/get","params":{"id":"r"}}`,
+		`{"jsonrpc":"2.0","id":"t1","method":"tasks/get","params":{"id":"r","historyLength":1000}}`,
 		`{"jsonrpc":"2.0","id":"t1","method":"tasks/cancel","params":{"id":"r"}}`,
 	}
 	require.Len(t, *requests, len(want))

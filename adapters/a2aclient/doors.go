@@ -117,7 +117,7 @@ func readCard(raw json.RawMessage, endpoint string) (doors []door, streams bool)
 		case bad != nil || in.URL == "" || at.Scheme != base.Scheme || !strings.EqualFold(at.Host, base.Host):
 			elsewhere = append(elsewhere, door{d, endpoint, in.Tenant})
 		default:
-			at.Fragment, at.RawFragment, at.User = "", "", base.User
+			at.Host, at.User, at.Fragment, at.RawFragment = base.Host, base.User, "", ""
 			add(door{d, at.String(), in.Tenant})
 		}
 	}

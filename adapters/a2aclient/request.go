@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/nexus-protocol/nexus/adapters/internal/a2awire"
@@ -45,7 +46,11 @@ type sendParams struct {
 type taskParams struct {
 	Tenant string `json:"tenant,omitempty"`
 	ID     string `json:"id"`
+	// HistoryLength is needed by agents that tell nothing of the history without it.
+	HistoryLength int `json:"historyLength,omitempty"`
 }
+
+const historyLength = 1000
 
 type configuration struct {
 	Blocking            *bool    `json:"blocking,omitempty"` // 0.3; in 1.0 it is so unless it is told otherwise
@@ -83,9 +88,12 @@ func (x *exchange) request(op operation) (method, at string, body []byte, err er
 		body, err = json.Marshal(x.sendParams())
 	} else {
 		method, at = http.MethodPost, x.door.url
-		r := rpcRequest{JSONRPC: "2.0", ID: x.in.TaskID, Method: methods[x.door.dialect == rpc10][op], Params: taskParams{x.door.tenant, x.in.RemoteTaskID}}
-		if op == opSend || op == opStream {
+		r := rpcRequest{JSONRPC: "2.0", ID: x.in.TaskID, Method: methods[x.door.dialect == rpc10][op], Params: taskParams{Tenant: x.door.tenant, ID: x.in.RemoteTaskID}}
+		switch op {
+		case opSend, opStream:
 			r.Params = x.sendParams()
+		case opGet:
+			r.Params = taskParams{x.door.tenant, x.in.RemoteTaskID, historyLength}
 		}
 		body, err = json.Marshal(r)
 	}
@@ -133,6 +141,7 @@ func (x *exchange) path(op operation) (method, at string) {
 		at = base + "/message:stream"
 	case opGet:
 		method, at = http.MethodGet, base+id
+		query, asks = strings.Trim(query+"&historyLength="+strconv.Itoa(historyLength), "&"), true
 	case opCancel:
 		at = base + id + ":cancel"
 	case opSubscribe:

@@ -17,7 +17,7 @@ import (
 // Limits of a stream.
 const (
 	maxStream = 8 * task.MaxOutput // bytes of all of it; one event is as long as an answer may be
-	maxEvents = 10_000             // comments count
+	maxLines  = 50_000             // comments count
 	// maxIdle is how long a stream may be silent before the agent is asked instead.
 	maxIdle = time.Minute
 )
@@ -43,13 +43,13 @@ func (x *exchange) stream(ctx context.Context, op operation, s *story) (ports.An
 		}
 		return x.answer(body)
 	}
-	silence := time.AfterFunc(x.c.idle, stop)
+	silence := time.AfterFunc(maxIdle, func() { stop(); _ = res.Body.Close() })
 	silence.Stop()
 	defer silence.Stop()
-	events := newEvents(res.Body)
+	events, begun := newEvents(res.Body), false
 	for {
 		if s.id != "" {
-			silence.Reset(x.c.idle)
+			silence.Reset(maxIdle)
 		}
 		data, err := events.next()
 		silence.Stop()
@@ -64,8 +64,13 @@ func (x *exchange) stream(ctx context.Context, op operation, s *story) (ports.An
 			return ports.Answer{}, brokeOff()
 		}
 		if err := x.event(data, s); err != nil {
+			var no *refusal
+			if begun && errors.As(err, &no) { // it is no refusal any more
+				err = no.CallError
+			}
 			return ports.Answer{}, err
 		}
+		begun = true
 		if s.ended() {
 			return s.answer(), nil
 		}
@@ -137,7 +142,7 @@ func (x *exchange) follow(ctx context.Context, result json.RawMessage) (ports.An
 }
 
 // errUnbounded is the end of a stream that is longer than any may be.
-var errUnbounded = fmt.Errorf("%w", unusable("the agent's stream is over %d MiB or %d events, or has an event over %d MiB", maxStream>>20, maxEvents, task.MaxOutput>>20))
+var errUnbounded = fmt.Errorf("%w", unusable("the agent's stream is over %d MiB or %d lines, or has an event over %d MiB", maxStream>>20, maxLines, task.MaxOutput>>20))
 
 // events reads server-sent events.
 type events struct {
@@ -201,7 +206,7 @@ func (e *events) line() ([]byte, error) {
 			}
 			continue
 		}
-		if e.lines++; e.lines > 4*maxEvents {
+		if e.lines++; e.lines > maxLines {
 			return nil, errUnbounded
 		}
 		if !e.begun {
