@@ -73,7 +73,7 @@ type ear struct {
 }
 
 // hear lets what an agent says and makes happen to the task at once. One commit, or none if all of it is known. The call
-// is stopped when the task has ended meanwhile.
+// is stopped when the task has ended meanwhile, or its requester has replied.
 func (e *ear) hear(ctx context.Context, a ports.Answer) error {
 	if e.known { // this call is the only one that adds to it
 		if a = e.log.news(a); len(a.Messages)+len(a.Artifacts) == 0 && a.RemoteTaskID == e.of.task.RemoteTaskID {
@@ -113,6 +113,9 @@ func (e *ear) hear(ctx context.Context, a ports.Answer) error {
 	if next.Status.Ended() {
 		e.stop()
 		return nil
+	}
+	if next.Unheard() { // the requester has said more; the agent is to hear it before it goes on
+		e.stop()
 	}
 	if !e.known {
 		e.known, e.log = true, read
