@@ -283,10 +283,8 @@ func (x *exchange) send(ctx context.Context, op operation, accept string) (*http
 	}
 	req.Header.Set("Accept", accept)
 	req.Header.Set("User-Agent", userAgent)
-	switch x.door.form() {
-	case a2awire.V10:
-		req.Header["A2A-Version"] = v10
-	default: // of 0.3, servers of both take silence for it
+	if x.door.form() == a2awire.V10 { // of 0.3 nothing is said: servers of both take it so
+		req.Header.Set("A2A-Version", "1.0")
 	}
 	res, err := x.c.http.Do(req)
 	if err != nil {
@@ -298,8 +296,6 @@ func (x *exchange) send(ctx context.Context, op operation, accept string) (*http
 	}
 	return res, nil
 }
-
-var v10 = []string{"1.0"}
 
 // passing are the statuses of what may be gone in a while.
 var passing = []int{http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}

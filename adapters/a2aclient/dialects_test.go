@@ -164,7 +164,7 @@ func TestWhereAndHowAnAgentIsSpokenTo(t *testing.T) {
 						what += " typed"
 					}
 				}
-				require.Equal(t, m.Method == "SendMessage" || m.Method == "" && !strings.Contains(what, "/v1/"), r.Header["A2A-Version"] != nil)
+				require.Equal(t, m.Method == "SendMessage" || m.Method == "" && !strings.Contains(what, "/v1/"), r.Header.Get("A2A-Version") == "1.0")
 				asked = append(asked, what)
 				return &http.Response{StatusCode: 404, Status: "404", Body: http.NoBody, Header: http.Header{}}
 			}), nil)

@@ -94,7 +94,8 @@ func readCard(raw json.RawMessage, endpoint string) (doors []door, streams bool)
 	}
 	typed := slices.ContainsFunc(c.Capabilities.Extensions, func(e struct {
 		URI string `json:"uri"`
-	}) bool {
+	},
+	) bool {
 		return e.URI == typedParts
 	})
 	add := func(d door) {
