@@ -284,7 +284,9 @@ func (s callerSuite) cancel(ctx context.Context) error {
 		return err
 	}
 	stop()
-	_ = <-done // it may have ended by itself
+	if err := <-done; err != nil && !errors.Is(err, context.Canceled) { // it may have been in time
+		return err
+	}
 	return nil
 }
 
