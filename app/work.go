@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -415,7 +414,7 @@ type forwarding struct {
 
 func (f forwarding) call() ports.Call {
 	return ports.Call{
-		Endpoint: f.agent.Endpoint, TaskID: f.task.ID, SkillID: f.task.SkillID, Message: f.message,
+		Endpoint: f.agent.Endpoint, Card: f.agent.Card, TaskID: f.task.ID, SkillID: f.task.SkillID, Message: f.message,
 		RemoteTaskID: f.task.RemoteTaskID, ContextID: f.task.ContextID,
 	}
 }
@@ -477,21 +476,25 @@ func (u *unit) unheard(ctx context.Context, t task.Task) (task.Message, int64, e
 	}
 }
 
-// forward calls the agent and lets its answer happen to the task. Two commits with the one that claimed the job.
+// forward calls the agent and lets its answer happen to the task. Two commits with the one that claimed the job, and one for
+// each thing that the agent says or makes before.
 func (w *Worker) forward(ctx, callCtx context.Context, job ports.Job, f forwarding) error {
 	callCtx, cancel := context.WithTimeout(callCtx, f.task.TimeoutAt.Sub(w.now()))
 	defer cancel()
 
 	var answer ports.Answer
 	var err error
+	ear := ear{w: w, of: f, stop: cancel}
+	in := f.call()
+	in.Hear = ear.hear
 	if f.seq == 0 {
-		answer, err = w.Config.Agents.Follow(callCtx, f.call())
+		answer, err = w.Config.Agents.Follow(callCtx, in)
 	} else {
-		answer, err = w.Config.Agents.Send(callCtx, f.call())
+		answer, err = w.Config.Agents.Send(callCtx, in)
 	}
 	var failed *ports.CallError
 	if err != nil && !errors.As(err, &failed) {
-		if ctx.Err() != nil { // shutting down
+		if ctx.Err() != nil || ear.failed && callCtx.Err() == nil { // shutting down, or the store is away
 			return err
 		}
 		if callCtx.Err() == nil { // not a classified failure, so a bug of the adapter; the task must end all the same
@@ -517,12 +520,18 @@ func (w *Worker) forward(ctx, callCtx context.Context, job ports.Job, f forwardi
 		if t.Status.Ended() { // cancelled, or timed out, or ended by another: a late answer changes nothing
 			return u.Jobs.Finish(ctx, job)
 		}
+		var before log
 		if failed == nil && t.Told > 0 { // agents tell the whole story each time
-			if answer, err = u.news(ctx, t, answer); err != nil {
+			if before, err = u.log(ctx, t.ID, answer); err != nil {
 				return err
 			}
+			answer = before.news(answer)
 		}
 		cmd, again := next(t, f.seq, answer, failed, callCtx.Err() != nil, job.Attempt, u.now)
+		if c, ok := cmd.(task.Complete); ok {
+			c.Earlier = before.since(max(t.Told, f.seq))
+			cmd = c
+		}
 		if cmd != nil {
 			if t, _, err = w.apply(ctx, u, t, f.agent, cmd); err != nil {
 				return err
@@ -539,25 +548,6 @@ func (w *Worker) forward(ctx, callCtx context.Context, job ports.Job, f forwardi
 			return u.Jobs.Finish(ctx, job)
 		}
 	})
-}
-
-// news is an answer without what is in the task's log already.
-func (u *unit) news(ctx context.Context, t task.Task, a ports.Answer) (ports.Answer, error) {
-	if len(a.Messages) == 0 && len(a.Artifacts) == 0 {
-		return a, nil
-	}
-	_, log, err := u.Tasks.History(ctx, t.ID)
-	if err != nil {
-		return a, fmt.Errorf("read history: %w", err)
-	}
-	messages, artifacts := task.History(log)
-	a.Messages = slices.DeleteFunc(a.Messages, func(m task.Message) bool {
-		return slices.ContainsFunc(messages, func(old task.Message) bool { return old.Role == m.Role && old.ID == m.ID })
-	})
-	a.Artifacts = slices.DeleteFunc(a.Artifacts, func(f task.Artifact) bool {
-		return slices.ContainsFunc(artifacts, func(old task.Artifact) bool { return reflect.DeepEqual(old, f) })
-	})
-	return a, nil
 }
 
 // next says what an agent's answer to the message at told, or the lack of one, means for a task: what is to happen to it,
