@@ -44,7 +44,7 @@ func (c *core) choose(ctx context.Context, w wanted) (best registry.Agent, why s
 	}
 	i, alike := registry.Best(loads)
 	best = found[i]
-	why = fmt.Sprintf("chosen out of %s: its trust score of %g is very likely not below %g", counted(total, "online agent that fits", "online agents that fit"), best.TrustScore, best.TrustBound)
+	why = fmt.Sprintf("chosen out of %s: its trust score of %g is likely not below %g", counted(total, "online agent that fits", "online agents that fit"), best.TrustScore, best.TrustBound)
 	if alike > 1 {
 		why += fmt.Sprintf("; of the %d that are as trusted, the least busy and then the cheapest", alike)
 	}

@@ -45,7 +45,7 @@ const (
 	freshEnough  = 3.0   // evidence that the fresh mean needs to say anything
 	alarm        = 2.7   // standard deviations by which the fresh mean has to be below the long one
 	outlier      = 25.0  // a speed counts as no further than this from the mean so far
-	cautious     = 0.7   // standard deviations from the score down to its bound: one in ten is below
+	cautious     = 0.7   // standard deviations from the score down to its bound: about one in four is below
 )
 
 // Mean is a weighted mean that forgets, over a long memory and over a short one. Its value is the posterior mean
@@ -121,7 +121,7 @@ type Profile struct {
 	Tasks       TaskStats
 	Ratings     RatingStats
 	Score       float64
-	Bound       float64 // the score that the agent is very likely not below; agents are chosen by it
+	Bound       float64 // the score that the agent is likely not below; agents are chosen by it
 	Components  Components
 }
 
