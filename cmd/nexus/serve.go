@@ -115,7 +115,7 @@ func (s *serveCmd) Run(e *env) (err error) {
 	metrics := telemetry.NewMetrics(telemetry.MetricsOptions{Logger: e.log, Version: version, Stats: store.Read().Stats, Pools: store.Pools})
 	w := wiring{
 		events: changes, allowPrivate: s.AllowPrivateEndpoints || s.Demo, workers: s.Workers, perAgent: s.CallsPerAgent, sole: db.lock != nil,
-		redis: redisClient, limitClosed: s.RateLimitOnError == "refuse",
+		redis: redisClient, limitClosed: s.RateLimitOnError == "refuse", unlimited: s.RateLimit == "off",
 		tracing: tracing, metrics: metrics,
 	}
 	jobs := e.openQueue(store, w)

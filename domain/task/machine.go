@@ -36,9 +36,10 @@ type Reply struct {
 
 // Complete ends the task with the agent's answer. Output is worked out from it.
 type Complete struct {
-	At        time.Time
-	Messages  []Message
-	Artifacts []Artifact
+	At           time.Time
+	Messages     []Message
+	Artifacts    []Artifact
+	RemoteTaskID string // the agent's own id for it; "" if it gave none, or none new
 }
 
 // Fail ends the task without success.
@@ -112,6 +113,9 @@ func Apply(t Task, c Command) (Task, []Event, error) {
 		m.begin()
 		m.say(c.Messages, c.Artifacts)
 		m.t.Output = output(c.Messages, c.Artifacts)
+		if c.RemoteTaskID != "" {
+			m.t.RemoteTaskID = c.RemoteTaskID
+		}
 		m.end(Completed, nil)
 	case Fail:
 		m.at = c.At
