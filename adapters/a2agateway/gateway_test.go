@@ -442,6 +442,7 @@ func TestTheLifeOfATask(t *testing.T) {
 	rest := r.call(door(a), "ListTasks", object{"page_size": 4, "page_token": all["nextPageToken"], "includeArtifacts": true}, auth...).result()
 	require.Len(t, rest["tasks"], 2)
 	assert.Empty(t, rest["nextPageToken"])
+	assert.InDelta(t, 6, r.call(door(a), "ListTasks", object{"status": "TASK_STATE_UNSPECIFIED"}, auth...).result()["totalSize"], 0)
 	assert.Equal(t, []any{}, r.call(door(a), "ListTasks", object{"contextId": "none"}, auth...).result()["tasks"])
 	assert.Equal(t, -32602, r.call(door(a), "ListTasks", object{"pageToken": "zzz"}, auth...).code())
 	assert.Equal(t, -32602, r.call(door(a), "ListTasks", object{"status": "sleeping"}, auth...).code())

@@ -34,7 +34,7 @@ assert.equal(done.status.state, TaskState.TASK_STATE_COMPLETED);
 assert.equal((await client.getTask({ id: done.id })).artifacts.length, 1);
 assert.equal((await client.sendMessage(says('tck-message-response'))).parts[0].content.value, 'Direct message response');
 const mine = await echo.sendMessage(says('x'));
-const listed = await echo.listTasks({ contextId: mine.contextId, pageSize: 10, pageToken: '', tenant: '' });
+const listed = await echo.listTasks({ contextId: mine.contextId, pageSize: 10, pageToken: '', tenant: '', status: TaskState.TASK_STATE_UNSPECIFIED });
 assert.deepEqual(listed.tasks.map((t) => t.id), [mine.id]);
 
 // Stream.
