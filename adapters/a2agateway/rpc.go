@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/nexus-protocol/nexus/adapters/internal/strictjson"
 	"github.com/nexus-protocol/nexus/domain/fault"
 )
 
@@ -150,6 +151,9 @@ func readRequest(body []byte) (request, error) {
 	req := request{id: json.RawMessage("null")}
 	if !json.Valid(body) {
 		return req, &rpcError{Code: codeParse, Message: "the body is not JSON"}
+	}
+	if err := strictjson.Check(body); err != nil {
+		return req, &rpcError{Code: codeRequest, Message: "the body cannot be taken: " + err.Error()}
 	}
 	if trimmed := bytes.TrimSpace(body); trimmed[0] == '[' {
 		return req, &rpcError{Code: codeRequest, Message: "batches are not served; send one request at a time"}
