@@ -34,7 +34,7 @@ func Check(text []byte) error {
 	var levels []*level
 	for {
 		token, err := d.Token()
-		if err == io.EOF { //nolint:errorlint // Token promises it bare
+		if err == io.EOF { // Token promises it bare
 			if len(levels) > 0 {
 				return io.ErrUnexpectedEOF
 			}
