@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nexus-protocol/nexus/domain/fault"
+	"github.com/nexus-protocol/nexus/domain/scheduler"
 	"github.com/nexus-protocol/nexus/domain/task"
 	"github.com/nexus-protocol/nexus/domain/trust"
 	"github.com/nexus-protocol/nexus/ports"
@@ -95,14 +96,15 @@ func (c Config) check() (Config, error) {
 
 // Engine is the whole of NEXUS. Its services are safe for concurrent use.
 type Engine struct {
-	Identity *Identity
-	Agents   *Agents
-	Tasks    *Tasks
-	Trust    *Trust
-	Billing  *Billing
-	Gateway  *Gateway
-	Limits   *Limits
-	Worker   *Worker
+	Identity  *Identity
+	Agents    *Agents
+	Tasks     *Tasks
+	Workflows *Workflows
+	Trust     *Trust
+	Billing   *Billing
+	Gateway   *Gateway
+	Limits    *Limits
+	Worker    *Worker
 
 	core *core
 }
@@ -114,9 +116,10 @@ func New(cfg Config) (*Engine, error) {
 		return nil, err
 	}
 	c := &core{Config: cfg, turns: turns{limit: cfg.MaxCallsPerAgent}, places: make(chan struct{}, cfg.MaxCalls)}
-	c.feeds.core = c
+	c.feedTasks()
+	c.feedRuns()
 	e := &Engine{
-		Identity: &Identity{core: c}, Agents: &Agents{c}, Tasks: &Tasks{c}, Trust: &Trust{c}, Billing: &Billing{c}, Gateway: &Gateway{c}, Limits: &Limits{c},
+		Identity: &Identity{core: c}, Agents: &Agents{c}, Tasks: &Tasks{c}, Workflows: &Workflows{c}, Trust: &Trust{c}, Billing: &Billing{c}, Gateway: &Gateway{c}, Limits: &Limits{c},
 		core: c,
 	}
 	e.Worker = &Worker{core: c}
@@ -139,9 +142,11 @@ type core struct {
 	calls   inFlight
 	turns   turns
 	places  chan struct{} // one for each call that is under way
-	waiting atomic.Int64  // claimed jobs without one
+	crew    atomic.Pointer[crew]
+	waiting atomic.Int64 // claimed jobs without one
 	adrift  adrift
-	feeds   feeds // the tasks that are watched
+	feeds   feeds[TaskEvent]       // the tasks that are watched
+	runs    feeds[scheduler.Event] // the runs that are watched
 }
 
 // now is cut to what every store keeps, so that an answer says the same now and later.
@@ -158,6 +163,10 @@ type unit struct {
 	refs    []ports.Ref // jobs to be dispatched,
 	streams []string    // streams that grew, to be published, and
 	ends    []task.Task // tasks that ended, to be told, once the unit is committed
+
+	begun  []*begun                 // calls that begin once the unit is committed
+	runs   map[string]scheduler.Run // that it has locked, as it has made them
+	unpaid map[string]error         // first tasks of these keys are known not to be payable
 }
 
 func (u *unit) id() string { return u.ids.next() }
@@ -165,15 +174,20 @@ func (u *unit) id() string { return u.ids.next() }
 // enqueue adds a job, which is dispatched once the unit is committed. There is one of a kind about a subject: if it is
 // there already, it runs no later than at runAt. A new one goes on with the trace of who enqueues it.
 func (u *unit) enqueue(ctx context.Context, kind, subject string, runAt time.Time, p ports.Priority) error {
-	j := ports.Job{ID: kind + ":" + subject, Kind: kind, Subject: subject, RunAt: runAt, Priority: p}
-	if kind != jobProbe { // which never ends, so its trace would not either
-		j.Trace = u.tracer.Traceparent(ctx)
-	}
+	j := u.job(ctx, kind, subject, runAt, p)
 	if err := u.Jobs.Enqueue(ctx, j); err != nil {
 		return fmt.Errorf("enqueue %s: %w", kind, err)
 	}
 	u.refs = append(u.refs, j.Ref())
 	return nil
+}
+
+func (u *unit) job(ctx context.Context, kind, subject string, runAt time.Time, p ports.Priority) ports.Job {
+	j := ports.Job{ID: kind + ":" + subject, Kind: kind, Subject: subject, RunAt: runAt, Priority: p}
+	if kind != jobProbe { // which never ends, so its trace would not either
+		j.Trace = u.tracer.Traceparent(ctx)
+	}
+	return j
 }
 
 // retry gives a claimed job up until runAt.
@@ -199,13 +213,27 @@ func (c *core) update(ctx context.Context, fn func(ctx context.Context, u *unit)
 func (c *core) commit(ctx context.Context, fn func(ctx context.Context, u *unit) error) error {
 	now, ids := c.now(), &tape{draw: c.NewID}
 	var done *unit
-	err := c.Store.Update(ctx, func(ctx context.Context, tx ports.Tx) error {
-		ids.rewind()
-		done = &unit{Tx: tx, now: now, ids: ids, tracer: c.Tracer}
-		return fn(ctx, done)
-	})
-	if err != nil {
-		return err
+	refused := map[string]error{}
+	for {
+		err := c.Store.Update(ctx, func(ctx context.Context, tx ports.Tx) error {
+			ids.rewind()
+			c.forgo(done)
+			done = &unit{Tx: tx, now: now, ids: ids, tracer: c.Tracer, unpaid: refused}
+			return fn(ctx, done)
+		})
+		if err == nil {
+			break
+		}
+		c.forgo(done)
+		done = nil
+		var short *unpaid
+		if !errors.As(err, &short) || refused[short.key] != nil {
+			return err
+		}
+		refused[short.key] = short.err
+	}
+	for _, b := range done.begun {
+		c.begin(b)
 	}
 	if len(done.refs) > 0 {
 		c.Queue.Dispatch(done.refs...)

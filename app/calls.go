@@ -5,7 +5,10 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
+	"github.com/nexus-protocol/nexus/domain/registry"
+	"github.com/nexus-protocol/nexus/domain/task"
 	"github.com/nexus-protocol/nexus/ports"
 )
 
@@ -148,5 +151,111 @@ func (mine *turn) giveBack() {
 	}
 	if at.calls--; at.calls == 0 {
 		delete(t.agents, mine.agentID)
+	}
+}
+
+// crew is what a process that works has under way.
+type crew struct {
+	work context.Context // of what it does
+	open context.Context // when it ends nothing new is begun
+
+	mu     sync.Mutex
+	closed bool
+	calls  sync.WaitGroup
+}
+
+// run does f beside what calls it; false when the crew has left.
+func (c *crew) run(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.calls.Go(f)
+	return true
+}
+
+// leave waits for what is under way, and takes nothing more.
+func (c *crew) leave() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.calls.Wait()
+}
+
+// begun is a call that this process begins once the unit of work that asks for it is committed. It has its place and its
+// turn already, and its job is written as claimed.
+type begun struct {
+	crew   *crew
+	job    ports.Job
+	call   forwarding
+	turn   *turn
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+// reserve takes a place and a turn for the first call of a new task's agent, if both are free now and this process works;
+// else it returns nil. They are given back with the unit, or after the call.
+func (c *core) reserve(u *unit, t task.Task, agent registry.Agent) *begun {
+	crew := c.crew.Load()
+	if crew == nil || crew.open.Err() != nil {
+		return nil
+	}
+	select {
+	case c.places <- struct{}{}:
+	default:
+		return nil
+	}
+	turn := c.turns.take(agent.ID)
+	if turn == nil || !turn.come() {
+		turn.giveBack()
+		<-c.places
+		return nil
+	}
+	b := &begun{crew: crew, turn: turn, call: forwarding{task: t, agent: agent, begun: true}}
+	b.ctx, b.cancel = context.WithCancel(crew.work)
+	c.calls.start(t.ID, &b.cancel) // before the commit: a cancel that comes after it has something to stop
+	u.begun = append(u.begun, b)
+	return b
+}
+
+func (c *core) release(b *begun) {
+	c.calls.end(b.call.task.ID, &b.cancel)
+	b.cancel()
+	b.turn.giveBack()
+	<-c.places
+}
+
+// forgo gives back what a unit that is not committed took for its calls.
+func (c *core) forgo(u *unit) {
+	if u == nil {
+		return
+	}
+	for _, b := range u.begun {
+		c.release(b)
+	}
+	u.begun = nil
+}
+
+// begin makes a call whose unit of work is committed.
+func (c *core) begin(b *begun) {
+	w := &Worker{c}
+	if b.crew.run(func() {
+		defer c.release(b)
+		traced, span := w.begun(b.crew.work, b.job)
+		err := w.do(traced, w.Tracer.Resume(b.ctx, w.Tracer.Traceparent(traced)), b.job, &b.call)
+		err = w.done(traced, b.job, err)
+		span.End(err)
+		if err != nil {
+			w.Logger.ErrorContext(traced, "job failed, it will run again", "job", b.job.ID, "error", err)
+		}
+	}) {
+		return
+	}
+	c.release(b) // the crew has left since: the next process need not wait for the lease
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := w.giveUp(ctx, b.job, 0); err != nil {
+		w.Logger.Error("a job could not be given up, it will run when its lease is over", "job", b.job.ID, "error", err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 // The limits that a caller sees in the RateLimit headers.
 var (
 	LimitTasks          = ports.RateRule{Name: "tasks", Limit: 30, Per: time.Minute}
+	LimitRuns           = ports.RateRule{Name: "runs", Limit: 30, Per: time.Minute}
 	LimitDashboardTasks = ports.RateRule{Name: "dashboard-tasks", Limit: 20, Per: time.Minute}
 )
 

@@ -14,6 +14,7 @@ import (
 	"github.com/nexus-protocol/nexus/domain/identity"
 	"github.com/nexus-protocol/nexus/domain/ledger"
 	"github.com/nexus-protocol/nexus/domain/registry"
+	"github.com/nexus-protocol/nexus/domain/scheduler"
 	"github.com/nexus-protocol/nexus/domain/task"
 	"github.com/nexus-protocol/nexus/domain/trust"
 	"github.com/nexus-protocol/nexus/ports"
@@ -83,7 +84,7 @@ func (s *Tasks) make(ctx context.Context, c identity.Caller, in CreateTask) (Tas
 	if in.SkillID != "" {
 		a, err := liveAgent(ctx, s.Store.Read().Agents.Get, in.AgentID)
 		if err == nil {
-			checked, err = s.checkInput(a, in)
+			checked, err = s.checkInput(a, in.SkillID, in.Input)
 		}
 		if err != nil {
 			return TaskView{}, err
@@ -102,7 +103,7 @@ func (s *Tasks) make(ctx context.Context, c identity.Caller, in CreateTask) (Tas
 			err = s.checkAgent(a, in, u.now)
 		}
 		if skill, _ := a.Skill(in.SkillID); err == nil && in.SkillID != "" && !bytes.Equal(skill.InputSchema, checked) {
-			_, err = s.checkInput(a, in) // it was changed just now
+			_, err = s.checkInput(a, in.SkillID, in.Input) // it was changed just now
 		}
 		if err != nil {
 			return err
@@ -123,17 +124,47 @@ func (s *Tasks) make(ctx context.Context, c identity.Caller, in CreateTask) (Tas
 				return err
 			}
 		}
-		if err := u.Tasks.Insert(ctx, t, events); err != nil {
-			return fmt.Errorf("insert task: %w", err)
-		}
-		u.streams = append(u.streams, t.ID)
 		out = view(t, events)
-		if t.Status == task.Pending { // until the agent is back
-			return nil
-		}
-		return u.enqueue(ctx, jobForward, t.ID, u.now, ports.PriorityInteractive)
+		return s.insert(ctx, u, t, events, a, ports.PriorityInteractive)
 	})
 	return out, err
+}
+
+// insert adds a new task and has its agent called: by this process once the unit is committed, if it has a place for the
+// call now, else by a job like any other. So a task that is taken on where there is room costs no commit to claim its job.
+func (c *core) insert(ctx context.Context, u *unit, t task.Task, events []task.Event, agent registry.Agent, p ports.Priority) error {
+	var mine *begun
+	if t.Status == task.Assigned {
+		mine = c.reserve(u, t, agent)
+	}
+	if mine != nil {
+		for _, e := range events {
+			if e.Message != nil {
+				mine.call.message, mine.call.seq = t.Said(*e.Message, e.Seq), e.Seq
+			}
+		}
+		next, started, err := task.Apply(t, task.Start{At: u.now})
+		if err != nil {
+			return err
+		}
+		t, events, mine.call.task = next, append(events, started...), next
+	}
+	u.streams = append(u.streams, t.ID)
+	if err := u.Tasks.Insert(ctx, t, events); err != nil {
+		return fmt.Errorf("insert task: %w", err)
+	}
+	switch {
+	case t.Status == task.Pending: // until the agent is back
+		return nil
+	case mine == nil:
+		return u.enqueue(ctx, jobForward, t.ID, u.now, p)
+	}
+	mine.job = u.job(ctx, jobForward, t.ID, u.now, p)
+	mine.job.Attempt, mine.job.Lease = 1, ports.Lease{Owner: c.Name, Until: u.now.Add(leaseFor)}
+	if err := u.Jobs.Enqueue(ctx, mine.job); err != nil {
+		return fmt.Errorf("enqueue %s: %w", jobForward, err)
+	}
+	return nil
 }
 
 func (s *Tasks) checkAgent(a registry.Agent, in CreateTask, now time.Time) error {
@@ -150,9 +181,9 @@ func (s *Tasks) checkAgent(a registry.Agent, in CreateTask, now time.Time) error
 
 // checkInput holds the input against the skill's schema, and returns that. It may take a while, so it is no part of a
 // unit of work.
-func (s *Tasks) checkInput(a registry.Agent, in CreateTask) (schema json.RawMessage, err error) {
+func (c *core) checkInput(a registry.Agent, skillID string, input json.RawMessage) (schema json.RawMessage, err error) {
 	var bad fault.Fields
-	skill, ok := a.Skill(in.SkillID)
+	skill, ok := a.Skill(skillID)
 	if !ok {
 		bad.Add("skillId", "is no skill of agent %s", a.ID)
 		return nil, bad.Err()
@@ -160,11 +191,10 @@ func (s *Tasks) checkInput(a registry.Agent, in CreateTask) (schema json.RawMess
 	if skill.InputSchema == nil {
 		return nil, nil
 	}
-	input := in.Input
 	if len(input) == 0 {
 		input = json.RawMessage("{}")
 	}
-	faults, err := s.Schema.Validate(skill.InputSchema, input)
+	faults, err := c.Schema.Validate(skill.InputSchema, input)
 	if err != nil {
 		return nil, fmt.Errorf("validate input: %w", err)
 	}
@@ -191,7 +221,7 @@ func (u *unit) post(ctx context.Context, t ledger.Transfer) error {
 }
 
 // apply lets a command happen to a locked task and saves all that follows from it: the events, and if it ended the task
-// also the money, the trust evidence, and the word to an agent that is still at work on it. Every change of a task goes
+// also the money, the trust evidence, the word to an agent that is still at work on it, and the next steps of its run. Every change of a task goes
 // through here. agent is the task's.
 func (c *core) apply(ctx context.Context, u *unit, t task.Task, agent registry.Agent, cmd task.Command) (task.Task, []task.Event, error) {
 	next, events, err := task.Apply(t, cmd)
@@ -214,10 +244,20 @@ func (c *core) apply(ctx context.Context, u *unit, t task.Task, agent registry.A
 			return next, events, err
 		}
 	}
-	if err := c.learn(ctx, u, next, agent); err != nil {
-		return next, events, err
+	var run scheduler.Run
+	if t.WorkflowRunID != "" {
+		if run, err = u.run(ctx, t.WorkflowRunID); err != nil {
+			return next, events, err
+		}
 	}
-	return next, events, u.settle(ctx, next)
+	err = c.learn(ctx, u, next, agent)
+	if err == nil {
+		err = u.settle(ctx, next)
+	}
+	if err == nil && run.ID != "" {
+		err = c.stepEnded(ctx, u, run, next)
+	}
+	return next, events, err
 }
 
 // settle pays for a task that was completed and gives the money back for any other.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -24,6 +23,9 @@ const (
 	jobProbe      = "agent.probe"      // subject: an agent; find out if it is there
 	jobDrain      = "agent.drain"      // subject: a deleted agent; cancel the tasks it still has
 	jobAssign     = "agent.assign"     // subject: an agent that is back; give it the tasks that wait for it
+	jobRunTick    = "run.tick"         // subject: a run; begin the attempts that are due
+	jobRunStep    = "run.step"         // subject: a step's attempt, by scheduler.Key; check its input and begin it
+	jobCancelRuns = "workflow.cancel"  // subject: a deleted workflow; cancel the runs it still has
 )
 
 // Times of the worker.
@@ -100,11 +102,12 @@ func (w *Worker) Run(ctx context.Context, grace time.Duration) error {
 			}
 		})
 	}
-	var calls sync.WaitGroup
+	hands := &crew{work: work, open: ctx}
+	w.crew.Store(hands)
 	err := w.Queue.Run(ctx, func(_ context.Context, jobID string) error {
 		rest, err := w.claim(work, ctx, jobID)
 		if rest != nil {
-			calls.Go(func() {
+			hands.run(func() {
 				if err := rest(); err != nil {
 					w.Logger.ErrorContext(work, "job failed, it will run again", "job", jobID, "error", err)
 				}
@@ -112,7 +115,7 @@ func (w *Worker) Run(ctx context.Context, grace time.Duration) error {
 		}
 		return err
 	})
-	calls.Wait()
+	hands.leave()
 	stop()
 	chores.Wait()
 	return err
@@ -170,7 +173,7 @@ func (w *Worker) change(ctx context.Context, id string, command func(*unit, task
 }
 
 // taskAndAgent locks a task and reads its agent, a deleted one too. Locks are taken in one order everywhere: task, the
-// claim of a job, agent and its evidence, money by user, and last the end of a job.
+// claim of a job, run, agent and its evidence, money by user, and last the end of a job.
 func (u *unit) taskAndAgent(ctx context.Context, taskID string) (task.Task, registry.Agent, error) {
 	t, err := u.Tasks.Lock(ctx, taskID)
 	if err != nil {
@@ -289,10 +292,8 @@ func (w *Worker) claim(ctx, open context.Context, jobID string) (rest func() err
 // begun starts the span of a job.
 func (w *Worker) begun(ctx context.Context, job ports.Job) (context.Context, ports.Span) {
 	ctx, span := w.Tracer.Start(w.Tracer.Resume(ctx, job.Trace), ports.SpanJob, job.Kind)
-	about := "nexus.task.id"
-	if strings.HasPrefix(job.Kind, "agent.") {
-		about = "nexus.agent.id"
-	}
+	area, _, _ := strings.Cut(job.Kind, ".")
+	about := "nexus." + area + ".id"
 	span.Text(about, job.Subject)
 	span.Number("nexus.job.attempt", int64(job.Attempt))
 	return ctx, span
@@ -310,11 +311,19 @@ func (w *Worker) do(ctx, callCtx context.Context, job ports.Job, call *forwardin
 		return w.probe(ctx, job)
 	case jobAssign:
 		return w.assign(ctx, job)
-	case jobDrain:
-		if err := w.drain(ctx, job.Subject); err != nil {
+	case jobDrain, jobCancelRuns:
+		clear := w.drain
+		if job.Kind == jobCancelRuns {
+			clear = w.cancelRuns
+		}
+		if err := clear(ctx, job.Subject); err != nil {
 			return err
 		}
 		return w.update(ctx, func(ctx context.Context, u *unit) error { return u.Jobs.Finish(ctx, job) })
+	case jobRunTick:
+		return w.tick(ctx, job)
+	case jobRunStep:
+		return w.beginStep(ctx, job)
 	default:
 		return fault.New(fault.Internal, fault.CodeInternal, "no handler for jobs of kind %q", job.Kind)
 	}
@@ -405,7 +414,7 @@ type forwarding struct {
 
 func (f forwarding) call() ports.Call {
 	return ports.Call{
-		Endpoint: f.agent.Endpoint, TaskID: f.task.ID, SkillID: f.task.SkillID, Message: f.message,
+		Endpoint: f.agent.Endpoint, Card: f.agent.Card, TaskID: f.task.ID, SkillID: f.task.SkillID, Message: f.message,
 		RemoteTaskID: f.task.RemoteTaskID, ContextID: f.task.ContextID,
 	}
 }
@@ -467,21 +476,25 @@ func (u *unit) unheard(ctx context.Context, t task.Task) (task.Message, int64, e
 	}
 }
 
-// forward calls the agent and lets its answer happen to the task. Two commits with the one that claimed the job.
+// forward calls the agent and lets its answer happen to the task. Two commits with the one that claimed the job, and one for
+// each thing that the agent says or makes before.
 func (w *Worker) forward(ctx, callCtx context.Context, job ports.Job, f forwarding) error {
 	callCtx, cancel := context.WithTimeout(callCtx, f.task.TimeoutAt.Sub(w.now()))
 	defer cancel()
 
 	var answer ports.Answer
 	var err error
+	ear := ear{w: w, of: f, stop: cancel}
+	in := f.call()
+	in.Hear = ear.hear
 	if f.seq == 0 {
-		answer, err = w.Config.Agents.Follow(callCtx, f.call())
+		answer, err = w.Config.Agents.Follow(callCtx, in)
 	} else {
-		answer, err = w.Config.Agents.Send(callCtx, f.call())
+		answer, err = w.Config.Agents.Send(callCtx, in)
 	}
 	var failed *ports.CallError
 	if err != nil && !errors.As(err, &failed) {
-		if ctx.Err() != nil { // shutting down
+		if ctx.Err() != nil || ear.failed && callCtx.Err() == nil { // shutting down, or the store is away
 			return err
 		}
 		if callCtx.Err() == nil { // not a classified failure, so a bug of the adapter; the task must end all the same
@@ -495,6 +508,11 @@ func (w *Worker) forward(ctx, callCtx context.Context, job ports.Job, f forwardi
 			return fmt.Errorf("lock task: %w", err)
 		}
 		if failed != nil && failed.Unreachable {
+			if t.WorkflowRunID != "" { // runs are locked before agents
+				if _, err := u.run(ctx, t.WorkflowRunID); err != nil {
+					return err
+				}
+			}
 			if err := w.noteUnreachable(ctx, u, f.agent.ID); err != nil {
 				return err
 			}
@@ -502,12 +520,18 @@ func (w *Worker) forward(ctx, callCtx context.Context, job ports.Job, f forwardi
 		if t.Status.Ended() { // cancelled, or timed out, or ended by another: a late answer changes nothing
 			return u.Jobs.Finish(ctx, job)
 		}
+		var before log
 		if failed == nil && t.Told > 0 { // agents tell the whole story each time
-			if answer, err = u.news(ctx, t, answer); err != nil {
+			if before, err = u.log(ctx, t.ID, answer); err != nil {
 				return err
 			}
+			answer = before.news(answer)
 		}
 		cmd, again := next(t, f.seq, answer, failed, callCtx.Err() != nil, job.Attempt, u.now)
+		if c, ok := cmd.(task.Complete); ok {
+			c.Earlier = before.since(max(t.Told, f.seq))
+			cmd = c
+		}
 		if cmd != nil {
 			if t, _, err = w.apply(ctx, u, t, f.agent, cmd); err != nil {
 				return err
@@ -524,25 +548,6 @@ func (w *Worker) forward(ctx, callCtx context.Context, job ports.Job, f forwardi
 			return u.Jobs.Finish(ctx, job)
 		}
 	})
-}
-
-// news is an answer without what is in the task's log already.
-func (u *unit) news(ctx context.Context, t task.Task, a ports.Answer) (ports.Answer, error) {
-	if len(a.Messages) == 0 && len(a.Artifacts) == 0 {
-		return a, nil
-	}
-	_, log, err := u.Tasks.History(ctx, t.ID)
-	if err != nil {
-		return a, fmt.Errorf("read history: %w", err)
-	}
-	messages, artifacts := task.History(log)
-	a.Messages = slices.DeleteFunc(a.Messages, func(m task.Message) bool {
-		return slices.ContainsFunc(messages, func(old task.Message) bool { return old.Role == m.Role && old.ID == m.ID })
-	})
-	a.Artifacts = slices.DeleteFunc(a.Artifacts, func(f task.Artifact) bool {
-		return slices.ContainsFunc(artifacts, func(old task.Artifact) bool { return reflect.DeepEqual(old, f) })
-	})
-	return a, nil
 }
 
 // next says what an agent's answer to the message at told, or the lack of one, means for a task: what is to happen to it,

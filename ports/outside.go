@@ -13,9 +13,10 @@ type AgentCaller interface {
 	// Card fetches the agent card from the endpoint's well-known places. The error is for the log; whatever it is, the
 	// agent is not reachable.
 	Card(ctx context.Context, endpoint string) (json.RawMessage, error)
-	// Send hands a message to an agent and returns its answer. Every error is a *CallError, but for that of a ctx that ended.
+	// Send hands a message to an agent and returns its answer. Every error is a *CallError, but for that of a ctx that
+	// ended and for those of Hear, which come back as they are.
 	Send(ctx context.Context, c Call) (Answer, error)
-	// Follow asks how a task that an agent works on is getting on. Errors as in Send.
+	// Follow asks how a task that an agent works on is getting on; with Hear it may stay and listen. Errors as in Send.
 	Follow(ctx context.Context, c Call) (Answer, error)
 	// Cancel tells an agent that a task is no longer wanted. Errors as in Send.
 	Cancel(ctx context.Context, c Call) error
@@ -24,11 +25,17 @@ type AgentCaller interface {
 // Call is what an agent is told.
 type Call struct {
 	Endpoint     string
-	TaskID       string // ours
+	Card         json.RawMessage // the agent's, as Card gave it; nil if there is none
+	TaskID       string          // ours
 	SkillID      string
 	Message      task.Message // its id is the same on every attempt
 	RemoteTaskID string       // the agent's, once it is known
 	ContextID    string
+	// Hear is given what an agent says and makes while it works, as it comes: the ids, and messages and artifacts that
+	// are whole. It is not called again before it has returned, nor after the call has; what it was given is in the answer
+	// that the agent ends with too, if it ends within the call. Its error ends the call. Without it, or with an agent that does not stream, what an agent
+	// says comes with the answer that ends its task.
+	Hear func(ctx context.Context, news Answer) error
 }
 
 // AnswerState is how far an agent says it is.
@@ -39,7 +46,8 @@ const (
 	AnswerDone    AnswerState = "done"
 	AnswerWorking AnswerState = "working" // ask again
 	AnswerFailed  AnswerState = "failed"  // the agent says so; Reason has its words
-	// AnswerInputRequired: the agent has asked something, and goes on when it is sent a further message in the same context.
+	// AnswerInputRequired: the agent has asked something, or wants to be shown a right, and goes on when it is sent a
+	// further message in the same context.
 	AnswerInputRequired AnswerState = "input-required"
 )
 

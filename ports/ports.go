@@ -5,6 +5,12 @@
 // Errors: an adapter answers with a *fault.Error where a comment here names one; every other error is an internal one.
 package ports
 
+// Position is a place in the log of something, such as a task.
+type Position struct {
+	ID  string
+	Seq int64 // of an event; 0 before the first
+}
+
 // Page is a stretch of a list.
 type Page struct {
 	Limit  int // at least 1

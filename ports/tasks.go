@@ -32,17 +32,11 @@ type TaskReader interface {
 	OpenByAgent(ctx context.Context, agentID string, status task.Status, limit int) ([]string, error)
 }
 
-// TaskPosition is a place in a task's log.
-type TaskPosition struct {
-	TaskID string
-	Seq    int64
-}
-
 // TaskLogReader reads the logs of many tasks at once.
 type TaskLogReader interface {
 	// EventsOf returns the events of the tasks after the positions: of each task the oldest, in order and without a gap,
 	// and at most limit in all. When it returns fewer than limit they are all there are. No task may be named twice.
-	EventsOf(ctx context.Context, after []TaskPosition, limit int) ([]task.Event, error)
+	EventsOf(ctx context.Context, after []Position, limit int) ([]task.Event, error)
 }
 
 // TaskStore changes tasks.

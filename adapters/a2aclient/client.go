@@ -1,5 +1,5 @@
-// Package a2aclient calls agents over A2A: JSON-RPC as of version 0.3. Answers are also understood in the older
-// {type, data} dialect and in the forms of 1.0.
+// Package a2aclient calls agents over A2A 0.3 and 1.0, over JSON-RPC and over HTTP+JSON, and in the {type, data} dialect of
+// the API reference. Which of them an agent gets is chosen by its card, else found out at the first call and remembered.
 package a2aclient
 
 import (
@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"mime"
 	"net"
@@ -19,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nexus-protocol/nexus/adapters/internal/a2awire"
 	"github.com/nexus-protocol/nexus/domain/task"
 	"github.com/nexus-protocol/nexus/ports"
 )
@@ -35,7 +37,8 @@ const (
 
 // Client is a ports.AgentCaller. It is safe for concurrent use.
 type Client struct {
-	http *http.Client
+	http  *http.Client
+	peers peers
 	// prohibited tells an error of the transport that refused an address.
 	prohibited error
 }
@@ -50,7 +53,7 @@ var (
 // New makes a client. The transport decides which addresses may be dialled; prohibited is in the chain of the error when
 // it refuses one, nil if it never does.
 func New(transport http.RoundTripper, prohibited error) *Client {
-	return &Client{prohibited: prohibited, http: &http.Client{
+	return &Client{prohibited: prohibited, peers: peers{seed: maphash.MakeSeed(), by: map[string]*peer{}}, http: &http.Client{
 		Transport: transport,
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
 			switch {
@@ -128,92 +131,177 @@ func (c *Client) card(ctx context.Context, at string) (json.RawMessage, error) {
 	return b, nil
 }
 
-// Send implements ports.AgentCaller with message/send. The agent is asked to answer when it is done. An agent that asks
-// for authentication has failed the task, with its question as the reason: nobody is there to answer.
+// Send implements ports.AgentCaller. The agent is asked to answer when it is done, and to stream until then if its card
+// says that it can and someone listens.
 func (c *Client) Send(ctx context.Context, in ports.Call) (ports.Answer, error) {
-	meta := map[string]any{"nexusTaskId": in.TaskID}
-	m := wireMessage{
-		Kind: "message", MessageID: in.Message.ID, Role: string(in.Message.Role), Parts: toWire(in.Message.Parts),
-		ContextID: in.ContextID, TaskID: in.RemoteTaskID,
-	}
-	if in.SkillID != "" {
-		meta["skillId"] = in.SkillID
-		m.Metadata = map[string]any{"skillId": in.SkillID}
-	}
-	return c.ask(ctx, in, "message/send", sendParams{
-		Message:       m,
-		Configuration: map[string]any{"blocking": true, "acceptedOutputModes": []string{"text/plain", "application/json"}},
-		Metadata:      meta,
-	})
+	return c.ask(ctx, in, opSend)
 }
 
-// Follow implements ports.AgentCaller with tasks/get. What an agent says and makes comes with the answer that ends its
-// task, not before, so that nothing comes twice.
+// Follow implements ports.AgentCaller. It asks where the task is, and if the agent is at work and streams it listens until
+// the task ends or the stream breaks.
 func (c *Client) Follow(ctx context.Context, in ports.Call) (ports.Answer, error) {
-	return c.ask(ctx, in, "tasks/get", taskParams{in.RemoteTaskID})
+	return c.ask(ctx, in, opGet)
 }
 
-// Cancel implements ports.AgentCaller with tasks/cancel. There is nothing to tell an agent that gave no id.
+// Cancel implements ports.AgentCaller. There is nothing to tell an agent that gave no id.
 func (c *Client) Cancel(ctx context.Context, in ports.Call) error {
 	if in.RemoteTaskID == "" {
 		return nil
 	}
-	_, err := c.ask(ctx, in, "tasks/cancel", taskParams{in.RemoteTaskID})
+	_, err := c.ask(ctx, in, opCancel)
 	return err
 }
 
-func (c *Client) ask(ctx context.Context, in ports.Call, method string, params any) (ports.Answer, error) {
-	asked := request{id: in.TaskID, remoteTaskID: in.RemoteTaskID}
-	body, err := json.Marshal(rpcRequest{JSONRPC: "2.0", ID: asked.id, Method: method, Params: params})
-	if err != nil {
-		return ports.Answer{}, &ports.CallError{Code: task.ErrProtocol, Message: "the message cannot be put into JSON"}
-	}
-	answer, err := c.post(ctx, in.Endpoint, body)
-	if err != nil {
-		if ctx.Err() != nil {
-			return ports.Answer{}, fmt.Errorf("call agent: %w", ctx.Err())
+// ask speaks to the agent in the dialect that it is known to speak, else in each in turn until it understands one. If it
+// understands none, what it said first is the failure.
+func (c *Client) ask(ctx context.Context, in ports.Call, op operation) (ports.Answer, error) {
+	p := c.peers.get(in.Endpoint, in.Card)
+	var first error
+	onlyTyped := false // it understood, but for the parts
+	for i, d := range p.order {
+		if onlyTyped && d.dialect != rpcTyped {
+			continue
 		}
+		x := exchange{c: c, in: in, peer: p, door: d}
+		answer, err := x.do(ctx, op)
+		var no *refusal
+		var failed *ports.CallError
+		switch {
+		case err == nil:
+			p.found(i, x.typed)
+			return answer, nil
+		case ctx.Err() != nil:
+			return ports.Answer{}, fmt.Errorf("call agent: %w", ctx.Err())
+		case errors.As(err, &no) && no.dialect(d.rest()): // to the next
+		case errors.As(err, &no) && no.rpc == codeParams && d.dialect == rpc03: // 0.3 is known, its parts may not be
+			onlyTyped = true
+		case errors.As(err, &failed) && first != nil && (onlyTyped || no == nil && !failed.Retryable):
+			return ports.Answer{}, first
+		case no != nil:
+			p.found(i, false)
+			return ports.Answer{}, no.CallError
+		default:
+			return ports.Answer{}, err
+		}
+		if first == nil {
+			first = no.CallError
+		}
+	}
+	return ports.Answer{}, first
+}
+
+// exchange is one call of an agent at one door.
+type exchange struct {
+	c     *Client
+	in    ports.Call
+	peer  *peer
+	door  door
+	typed bool // the agent answered with {type, data}
+}
+
+func (x *exchange) asked() request {
+	return request{id: x.in.TaskID, remoteTaskID: x.in.RemoteTaskID, dialect: x.door.dialect, typed: &x.typed}
+}
+
+func (x *exchange) do(ctx context.Context, op operation) (ports.Answer, error) {
+	listens := x.in.Hear != nil && x.peer.streams
+	if op == opSend && listens && ask(&x.peer.unasked) {
+		answer, err := x.stream(ctx, opStream, x.story())
+		var no *refusal
+		if !errors.As(err, &no) || !no.operation(x.door.rest()) {
+			return answer, err
+		}
+		x.peer.unasked.Store(askAgain)
+	}
+	body, err := x.whole(ctx, op)
+	if err != nil {
 		return ports.Answer{}, err
 	}
-	a, err := decodeAnswer(answer, asked)
+	if op != opGet || !listens {
+		return x.answer(body)
+	}
+	return x.follow(ctx, body)
+}
+
+// whole is the JSON of an answer that comes in one piece.
+func (x *exchange) whole(ctx context.Context, op operation) (json.RawMessage, error) {
+	res, err := x.send(ctx, op, "application/json")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	return x.body(res)
+}
+
+func (x *exchange) body(res *http.Response) (json.RawMessage, error) {
+	if kind := mediaType(res); kind != "application/json" && !strings.HasSuffix(kind, "+json") {
+		return nil, &ports.CallError{Code: task.ErrProtocol, Message: fmt.Sprintf("the agent answered with %s instead of JSON", cmp.Or(cut(kind), "no content type"))}
+	}
+	out, err := io.ReadAll(io.LimitReader(res.Body, task.MaxOutput+1))
+	switch {
+	case err != nil:
+		return nil, brokeOff()
+	case len(out) > task.MaxOutput:
+		return nil, asCallError(errTooLong)
+	}
+	result, err := decodeResult(out, x.asked())
+	if err != nil {
+		return nil, asCallError(err)
+	}
+	return result, nil
+}
+
+func (x *exchange) answer(result json.RawMessage) (ports.Answer, error) {
+	a, err := decodeAnswer(result, x.asked())
 	if err != nil {
 		return ports.Answer{}, asCallError(err)
 	}
 	return a, nil
 }
 
-// post returns the body of a usable answer. Its errors are *ports.CallError.
-func (c *Client) post(ctx context.Context, endpoint string, body []byte) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, bytes.NewReader(body))
+func mediaType(res *http.Response) string {
+	kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
+	return kind
+}
+
+func brokeOff() error {
+	return &ports.CallError{Code: task.ErrUnreachable, Message: "the agent broke its answer off", Retryable: true}
+}
+
+// send returns an answer that is no failure, whose body is the caller's to close. Its errors are of *ports.CallError.
+func (x *exchange) send(ctx context.Context, op operation, accept string) (*http.Response, error) {
+	method, at, body, err := x.request(op)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, method, at, bytes.NewReader(body))
 	if err != nil {
 		return nil, &ports.CallError{Code: task.ErrUnreachable, Message: "the agent's endpoint is no URL"}
 	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Accept", "application/json")
-	req.Header.Set("User-Agent", userAgent)
-	res, err := c.http.Do(req)
-	if err != nil {
-		return nil, c.failed(err)
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
 	}
-	defer func() { _ = res.Body.Close() }()
+	req.Header.Set("Accept", accept)
+	req.Header.Set("User-Agent", userAgent)
+	if x.door.form() == a2awire.V10 { // of 0.3 nothing is said: servers of both take it so
+		req.Header.Set("A2A-Version", "1.0")
+	}
+	res, err := x.c.http.Do(req)
+	if err != nil {
+		return nil, x.c.failed(err)
+	}
 	if err := statusError(res); err != nil {
+		_ = res.Body.Close()
 		return nil, err
 	}
-	if kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); kind != "application/json" && !strings.HasSuffix(kind, "+json") {
-		return nil, &ports.CallError{Code: task.ErrProtocol, Message: fmt.Sprintf("the agent answered with %s instead of JSON", cmp.Or(cut(kind), "no content type"))}
-	}
-	out, err := io.ReadAll(io.LimitReader(res.Body, task.MaxOutput+1))
-	switch {
-	case err != nil:
-		return nil, &ports.CallError{Code: task.ErrUnreachable, Message: "the agent broke its answer off", Retryable: true}
-	case len(out) > task.MaxOutput:
-		return nil, &ports.CallError{Code: task.ErrProtocol, Message: fmt.Sprintf("the agent's answer is over %d MiB", task.MaxOutput>>20)}
-	}
-	return out, nil
+	return res, nil
 }
 
 // passing are the statuses of what may be gone in a while.
 var passing = []int{http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}
+
+// maxErrorBody is how much of a failure is read.
+const maxErrorBody = 64 << 10
 
 func statusError(res *http.Response) error {
 	if res.StatusCode/100 == 2 {
@@ -222,8 +310,64 @@ func statusError(res *http.Response) error {
 	e := &ports.CallError{Code: task.ErrAgent, Message: fmt.Sprintf("the agent answered HTTP %d", res.StatusCode)}
 	if slices.Contains(passing, res.StatusCode) {
 		e.Retryable, e.RetryAfter = true, retryAfter(res.Header.Get("Retry-After"))
+		return e
 	}
-	return e
+	no := &refusal{CallError: e, http: res.StatusCode}
+	if kind := mediaType(res); kind == "application/json" || strings.HasSuffix(kind, "+json") {
+		b, _ := io.ReadAll(io.LimitReader(res.Body, maxErrorBody)) // as far as it comes
+		if said, ok := decodeError(b); ok {
+			no.rpc, no.reason = said.code, said.reason
+			if said.message != "" {
+				e.Message += ": " + said.message
+			}
+		}
+	}
+	return no
+}
+
+// refusal is the failure of a call that was answered with an error.
+type refusal struct {
+	*ports.CallError
+
+	http   int    // 0: none, the error came with 200
+	rpc    int    // the code of JSON-RPC, 0 if there was none
+	reason string // A2A's name of the error over HTTP+JSON
+}
+
+// Unwrap lets the failure be found.
+func (r *refusal) Unwrap() error { return r.CallError }
+
+// Codes of JSON-RPC and of A2A.
+const (
+	codeRequest     = -32600
+	codeMethod      = -32601
+	codeParams      = -32602
+	codeUnsupported = -32004
+	codeVersion     = -32009
+)
+
+// dialect tells whether the agent does not understand what it was asked, rather than refuse it: it has done nothing.
+func (r *refusal) dialect(rest bool) bool {
+	if rest && (r.reason == "TASK_NOT_FOUND" || r.reason == "UNSUPPORTED_OPERATION") {
+		return false
+	}
+	switch r.rpc {
+	case codeMethod, codeVersion:
+		return true
+	case 0:
+	case codeRequest: // when not even the form of a request is known
+		return r.http != 0
+	default:
+		if !rest || r.rpc < 0 { // over HTTP+JSON it may be the status once more
+			return false
+		}
+	}
+	return r.reason == "VERSION_NOT_SUPPORTED" || slices.Contains([]int{http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusUnsupportedMediaType, http.StatusNotImplemented}, r.http)
+}
+
+// operation tells whether it is this one operation that the agent does not have, or not now.
+func (r *refusal) operation(rest bool) bool {
+	return r.rpc == codeUnsupported || r.reason == "UNSUPPORTED_OPERATION" || r.dialect(rest)
 }
 
 // retryAfter reads a Retry-After header, seconds or a date.

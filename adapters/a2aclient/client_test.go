@@ -187,7 +187,7 @@ func TestEveryStateOfATaskMeansSomething(t *testing.T) {
 		"rejected":       {State: ports.AnswerFailed, Reason: "the agent rejected the task: so it is"},
 		"canceled":       {State: ports.AnswerFailed, Reason: "the agent cancelled the task: so it is"},
 		"input-required": {State: ports.AnswerInputRequired},
-		"auth-required":  {State: ports.AnswerFailed, Reason: "the agent asks for authentication: so it is"},
+		"auth-required":  {State: ports.AnswerInputRequired},
 	} {
 		for _, written := range []string{state, "TASK_STATE_" + strings.ToUpper(strings.ReplaceAll(state, "-", "_"))} {
 			a, err := newClient().Send(t.Context(), call(serve(t, says(`{"id":"r","status":{"state":"`+written+`"`+words+`}}`))))
@@ -209,12 +209,12 @@ func TestWhatAnAgentSaysAndMakesComesOnceAndHasIDs(t *testing.T) {
 	for _, m := range a.Messages {
 		ids = append(ids, m.ID)
 	}
-	require.Equal(t, []string{"a", "r-message-2", "b"}, ids)
+	require.Equal(t, []string{"a", "r-message-cbf29ce484222325-0", "b"}, ids)
 	require.Equal(t, []task.Artifact{{ID: "x", Name: "n", Description: "d", Parts: []task.Part{}}, {ID: "r-artifact-1", Parts: []task.Part{}}}, a.Artifacts)
 
 	a, err = newClient().Send(t.Context(), call(serve(t, says(`{"parts":[],"contextId":"c"}`))))
 	require.NoError(t, err)
-	require.Equal(t, "t1-message-0", a.Messages[0].ID)
+	require.Equal(t, "t1-message-cbf29ce484222325-0", a.Messages[0].ID)
 	require.Equal(t, "c", a.ContextID)
 }
 
@@ -352,7 +352,7 @@ func TestFailuresAreNamed(t *testing.T) {
 		"a NUL":                        {handler: says(`{"parts":[{"kind":"text","text":"\u0000"}]}`), code: task.ErrProtocol, say: "NUL"},
 		"a bare NUL":                   {handler: says("{\"parts\":[{\"kind\":\"text\",\"text\":\"\x00\"}]}"), code: task.ErrProtocol, say: "NUL"},
 		"bad UTF-8":                    {handler: says("{\"parts\":[{\"kind\":\"text\",\"text\":\"\xff\"}]}"), code: task.ErrProtocol, say: "UTF-8"},
-		"too many parts":               {handler: says(`{"parts":[` + strings.Repeat(`{"text":""},`, 1000) + `{"text":""}]}`), code: task.ErrProtocol, say: "more than 1000"},
+		"too many parts":               {handler: says(`{"parts":[` + strings.Repeat(`{"text":""},`, 10_000) + `{"text":""}]}`), code: task.ErrProtocol, say: "more than 10000"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -470,7 +470,7 @@ func TestTheRequestsAreThoseOfA2A(t *testing.T) {
 	want := []string{
 		`{"jsonrpc":"2.0","id":"t1","method":"message/send","params":{"message":{` + message + `},` + rest + `}}`,
 		`{"jsonrpc":"2.0","id":"t1","method":"message/send","params":{"message":{` + message + `,"taskId":"r","contextId":"c"},` + rest + `}}`,
-		`{"jsonrpc":"2.0","id":"t1","method":"tasks/get","params":{"id":"r"}}`,
+		`{"jsonrpc":"2.0","id":"t1","method":"tasks/get","params":{"id":"r","historyLength":1000}}`,
 		`{"jsonrpc":"2.0","id":"t1","method":"tasks/cancel","params":{"id":"r"}}`,
 	}
 	require.Len(t, *requests, len(want))

@@ -3,89 +3,34 @@ package a2aclient
 import (
 	"bytes"
 	"cmp"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
 
+	"github.com/nexus-protocol/nexus/adapters/internal/a2awire"
 	"github.com/nexus-protocol/nexus/domain/task"
 	"github.com/nexus-protocol/nexus/ports"
 )
 
-// Requests are A2A 0.3.
-
-type rpcRequest struct {
-	JSONRPC string `json:"jsonrpc"`
-	ID      string `json:"id"`
-	Method  string `json:"method"`
-	Params  any    `json:"params"`
-}
-
-type sendParams struct {
-	Message       wireMessage    `json:"message"`
-	Configuration map[string]any `json:"configuration"`
-	Metadata      map[string]any `json:"metadata"`
-}
-
-type taskParams struct {
-	ID string `json:"id"`
-}
-
-type wireMessage struct {
-	Kind      string         `json:"kind"`
-	MessageID string         `json:"messageId"`
-	Role      string         `json:"role"`
-	Parts     []wirePart     `json:"parts"`
-	ContextID string         `json:"contextId,omitempty"`
-	TaskID    string         `json:"taskId,omitempty"`
-	Metadata  map[string]any `json:"metadata,omitempty"`
-}
-
-type wirePart struct {
-	Kind     string          `json:"kind"`
-	Text     *string         `json:"text,omitempty"`
-	Data     json.RawMessage `json:"data,omitempty"`
-	File     json.RawMessage `json:"file,omitempty"`
-	Metadata json.RawMessage `json:"metadata,omitempty"`
-}
-
-func toWire(parts []task.Part) []wirePart {
-	out := make([]wirePart, len(parts))
-	for i, p := range parts {
-		w := wirePart{Kind: string(p.Type), Metadata: p.Metadata}
-		switch p.Type {
-		case task.PartText:
-			var s string
-			_ = json.Unmarshal(p.Data, &s) // a text part's data is a JSON string
-			w.Text = &s
-		case task.PartData:
-			w.Data = p.Data
-		case task.PartFile:
-			w.File = p.Data
-		}
-		out[i] = w
-	}
-	return out
-}
-
-// Answers are read in A2A 0.3, in the {type, data} dialect, and, as far as they differ, in 1.0.
+// Answers are read in all forms of A2A at once, whichever the question was in: agents mix them.
 
 type rpcResponse struct {
 	JSONRPC string          `json:"jsonrpc"`
 	ID      json.RawMessage `json:"id"`
 	Result  json.RawMessage `json:"result"`
-	Error   *struct {
-		Code    int    `json:"code"`
-		Message string `json:"message"`
-	} `json:"error"`
+	Error   *wireError      `json:"error"`
 }
 
+// wireResult is a task, a message, or an event of a stream.
 type wireResult struct {
-	// 1.0 wraps what it answers with.
-	Task    *wireResult `json:"task"`
-	Message *wireResult `json:"message"`
+	// 1.0 wraps what it answers with, and so does 0.3 over HTTP+JSON.
+	Task           *wireResult `json:"task"`
+	Message        *wireResult `json:"message"`
+	Msg            *wireResult `json:"msg"`
+	StatusUpdate   *wireResult `json:"statusUpdate"`
+	ArtifactUpdate *wireResult `json:"artifactUpdate"`
 
 	Kind      string            `json:"kind"`
 	ID        string            `json:"id"`
@@ -98,6 +43,14 @@ type wireResult struct {
 	MessageID string         `json:"messageId"`
 	Role      string         `json:"role"`
 	Parts     []answeredPart `json:"parts"`
+	Content   []answeredPart `json:"content"`
+
+	// Of an event.
+	TaskID    string        `json:"taskId"`
+	Artifact  *wireArtifact `json:"artifact"`
+	Append    bool          `json:"append"`
+	LastChunk bool          `json:"lastChunk"`
+	Final     bool          `json:"final"`
 }
 
 type wireStatus struct {
@@ -109,6 +62,7 @@ type answeredMessage struct {
 	MessageID string         `json:"messageId"`
 	Role      string         `json:"role"`
 	Parts     []answeredPart `json:"parts"`
+	Content   []answeredPart `json:"content"` // 0.3 over HTTP+JSON
 }
 
 type wireArtifact struct {
@@ -142,20 +96,12 @@ type answeredFile struct {
 	WithURI   *string `json:"fileWithUri"`
 }
 
-// file is the data of a task.PartFile.
-type file struct {
-	Name     string  `json:"name,omitempty"`
-	MimeType string  `json:"mimeType,omitempty"`
-	Bytes    *string `json:"bytes,omitempty"`
-	URI      *string `json:"uri,omitempty"`
-}
-
 // Limits of an answer.
 const (
 	maxDepth = 64
-	maxItems = 1_000 // messages, artifacts and parts together
-	maxText  = 500   // characters of an agent's words in an error
-	maxID    = 1_000 // bytes of an agent's id of a task or a context
+	maxItems = 10_000 // messages, artifacts and parts together; who streams words one by one has many
+	maxText  = 500    // characters of an agent's words in an error
+	maxID    = 1_000  // bytes of an agent's id of a task or a context
 )
 
 // errProtocol is the cause of every answer that cannot be used.
@@ -171,42 +117,108 @@ func unusable(format string, args ...any) error { return errProtocol{fmt.Sprintf
 type agentError struct {
 	code    int
 	message string
+	reason  string // A2A's name of it, over HTTP+JSON
 }
 
 func (e agentError) Error() string { return fmt.Sprintf("JSON-RPC error %d: %s", e.code, e.message) }
 
+// wireError is an error of JSON-RPC, or one of HTTP+JSON: google.rpc.Status in 1.0, and the same without a wrapper in 0.3.
+type wireError struct {
+	Code    int             `json:"code"`
+	Message string          `json:"message"`
+	Details json.RawMessage `json:"details"`
+}
+
+func (e wireError) said() agentError {
+	said := agentError{code: e.Code, message: cut(e.Message)}
+	var details []struct {
+		Reason string `json:"reason"`
+	}
+	if json.Unmarshal(e.Details, &details) == nil {
+		for _, d := range details {
+			said.reason = cmp.Or(said.reason, cut(d.Reason))
+		}
+	}
+	return said
+}
+
+// decodeError reads the body of a failure; ok is false if it says nothing that is known.
+func decodeError(body []byte) (said agentError, ok bool) {
+	var e struct {
+		wireError
+
+		Error *wireError `json:"error"`
+	}
+	if checkText(body) != nil || json.Unmarshal(body, &e) != nil {
+		return said, false
+	}
+	if e.Error != nil {
+		return e.Error.said(), true
+	}
+	return e.said(), e.Message != "" && e.Code != 0
+}
+
 // request is what of a request its answer is held against.
 type request struct {
 	id           string // of JSON-RPC
+	dialect      dialect
+	typed        *bool  // is set when the answer has parts that are {type, data}; may be nil
 	remoteTaskID string // "" when the agent has given none yet
 }
 
-// decodeAnswer reads the body of an answer.
-func decodeAnswer(body []byte, to request) (ports.Answer, error) {
-	result, err := decodeResult(body, to.id)
-	if err != nil {
-		return ports.Answer{}, err
-	}
+// decodeAnswer reads the result of a call.
+func decodeAnswer(result json.RawMessage, to request) (ports.Answer, error) {
 	var r wireResult
 	if err := json.Unmarshal(result, &r); err != nil {
 		return ports.Answer{}, errNeither
 	}
-	d := decoder{to: to}
-	a, err := d.answer(r)
-	switch {
-	case err != nil:
-		return ports.Answer{}, err
-	case d.items > maxItems:
-		return ports.Answer{}, unusable("the agent's answer has more than %d parts", maxItems)
-	case len(a.RemoteTaskID) > maxID || len(a.ContextID) > maxID:
-		return ports.Answer{}, unusable("the agent's ids are longer than %d bytes", maxID)
+	s := newStory(to)
+	if t := r.task(); t != nil {
+		if state, _, err := stateOf(t.Status.State); err == nil && state == ports.AnswerWorking {
+			t.History, t.Artifacts, t.Status.Message = nil, nil, nil // they come with the answer that ends the task
+		}
 	}
-	return a, nil
+	if err := s.event(r); err != nil {
+		return ports.Answer{}, err
+	}
+	return s.answer(), nil
 }
 
-func decodeResult(body []byte, id string) (json.RawMessage, error) {
+// task is the task in a result, nil if there is none.
+func (r *wireResult) task() *wireResult {
+	if r.Task != nil {
+		r = r.Task
+	}
+	if r.Status == nil {
+		return nil
+	}
+	return r
+}
+
+// message is the message in a result, nil if there is none.
+func (r *wireResult) message() *answeredMessage {
+	switch {
+	case r.Message != nil:
+		r = r.Message
+	case r.Msg != nil:
+		r = r.Msg
+	}
+	if r.Parts == nil && r.Content == nil {
+		return nil
+	}
+	return &answeredMessage{MessageID: r.MessageID, Role: r.Role, Parts: r.Parts, Content: r.Content}
+}
+
+// decodeResult unpacks what an agent answers with.
+func decodeResult(body []byte, to request) (json.RawMessage, error) {
 	if err := checkText(body); err != nil {
 		return nil, err
+	}
+	if to.dialect.rest() {
+		if body = bytes.TrimSpace(body); !json.Valid(body) || string(body) == "null" {
+			return nil, unusable("the agent's answer is not JSON")
+		}
+		return body, nil
 	}
 	var res rpcResponse
 	if err := json.Unmarshal(body, &res); err != nil {
@@ -217,8 +229,8 @@ func decodeResult(body []byte, id string) (json.RawMessage, error) {
 	case res.JSONRPC != "2.0":
 		return nil, unusable("the agent's answer is not JSON-RPC 2.0")
 	case res.Error != nil:
-		return nil, agentError{res.Error.Code, cut(res.Error.Message)}
-	case json.Unmarshal(res.ID, &gotID) != nil || gotID != id:
+		return nil, res.Error.said()
+	case json.Unmarshal(res.ID, &gotID) != nil || gotID != to.id:
 		return nil, unusable("the agent answered another request")
 	case len(res.Result) == 0 || string(res.Result) == "null":
 		return nil, unusable("the agent's answer has no result")
@@ -260,105 +272,6 @@ func cut(s string) string {
 	return s
 }
 
-type decoder struct {
-	to    request
-	items int
-}
-
-func (d *decoder) answer(r wireResult) (ports.Answer, error) {
-	switch {
-	case r.Task != nil && r.Task.Status != nil:
-		return d.taskAnswer(*r.Task)
-	case r.Status != nil:
-		return d.taskAnswer(r)
-	case r.Message != nil && r.Message.Parts != nil:
-		return d.messageAnswer(*r.Message)
-	case r.Parts != nil:
-		return d.messageAnswer(r)
-	default:
-		return ports.Answer{}, errNeither
-	}
-}
-
-func (d *decoder) messageAnswer(r wireResult) (ports.Answer, error) {
-	m, err := d.message(answeredMessage{MessageID: r.MessageID, Parts: r.Parts}, d.to.id+"-message-0")
-	return ports.Answer{State: ports.AnswerDone, Messages: []task.Message{m}, ContextID: r.ContextID}, err
-}
-
-func (d *decoder) taskAnswer(r wireResult) (ports.Answer, error) {
-	asked := d.to.remoteTaskID
-	switch {
-	case r.ID == "":
-		r.ID = asked
-	case asked != "" && r.ID != asked:
-		return ports.Answer{}, unusable("the agent answered about another task")
-	}
-	a := ports.Answer{RemoteTaskID: r.ID, ContextID: r.ContextID}
-	state := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(r.Status.State, "TASK_STATE_")), "_", "-")
-	switch state {
-	case "completed":
-		a.State = ports.AnswerDone
-	case "submitted", "working":
-		if r.ID == "" {
-			return a, unusable("the agent says that it works on the task, but gives no id to ask for")
-		}
-		a.State = ports.AnswerWorking
-		return a, nil
-	case "failed":
-		a.State, a.Reason = ports.AnswerFailed, "the agent reports that it failed"
-	case "rejected":
-		a.State, a.Reason = ports.AnswerFailed, "the agent rejected the task"
-	case "canceled", "cancelled":
-		a.State, a.Reason = ports.AnswerFailed, "the agent cancelled the task"
-	case "input-required":
-		a.State = ports.AnswerInputRequired
-	case "auth-required":
-		a.State, a.Reason = ports.AnswerFailed, "the agent asks for authentication"
-	default:
-		return a, unusable("the agent's task is in the unknown state %q", cut(r.Status.State))
-	}
-	base := r.ID
-	if base == "" {
-		base = d.to.id
-	}
-	// What is in the history may stand in the status again.
-	seen := map[string]bool{}
-	for i, m := range r.History {
-		if role := strings.ToLower(strings.TrimPrefix(m.Role, "ROLE_")); role != "agent" || (m.MessageID != "" && seen[m.MessageID]) {
-			continue
-		}
-		seen[m.MessageID] = true
-		msg, err := d.message(m, fmt.Sprintf("%s-message-%d", base, i))
-		if err != nil {
-			return a, err
-		}
-		a.Messages = append(a.Messages, msg)
-	}
-	if m := r.Status.Message; m != nil {
-		msg, err := d.message(*m, fmt.Sprintf("%s-message-%d", base, len(r.History)))
-		if err != nil {
-			return a, err
-		}
-		if words := textOf(msg.Parts); a.State == ports.AnswerFailed && words != "" {
-			a.Reason += ": " + cut(words)
-		}
-		if m.MessageID == "" || !seen[m.MessageID] {
-			a.Messages = append(a.Messages, msg)
-		}
-	}
-	for i, w := range r.Artifacts {
-		parts, err := d.parts(w.Parts)
-		if err != nil {
-			return a, err
-		}
-		if w.ArtifactID == "" {
-			w.ArtifactID = fmt.Sprintf("%s-artifact-%d", base, i)
-		}
-		a.Artifacts = append(a.Artifacts, task.Artifact{ID: w.ArtifactID, Name: w.Name, Description: w.Description, Parts: parts})
-	}
-	return a, nil
-}
-
 func textOf(parts []task.Part) string {
 	var words []string
 	for _, p := range parts {
@@ -370,44 +283,26 @@ func textOf(parts []task.Part) string {
 	return strings.Join(words, " ")
 }
 
-func (d *decoder) message(m answeredMessage, id string) (task.Message, error) {
-	parts, err := d.parts(m.Parts)
-	if m.MessageID != "" {
-		id = m.MessageID
-	}
-	return task.Message{ID: id, Role: task.RoleAgent, Parts: parts}, err
-}
-
-func (d *decoder) parts(in []answeredPart) ([]task.Part, error) {
-	out := make([]task.Part, 0, len(in))
-	d.items += 1 + len(in)
-	for _, p := range in {
-		part, err := p.part()
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, part)
-	}
-	return out, nil
-}
-
-func (p answeredPart) part() (task.Part, error) {
+func (p answeredPart) part(to request) (task.Part, error) {
 	kind := p.Kind
 	if kind == "" {
 		kind = p.Type
+		if kind == "text" && p.Data != nil && p.Text == nil && to.typed != nil {
+			*to.typed = true
+		}
 	}
 	if kind == "" { // 1.0 tells by the field that is there
 		switch {
 		case p.Text != nil:
 			kind = "text"
-		case p.Raw != nil || p.URL != nil || isObject(p.File):
+		case p.Raw != nil || p.URL != nil || a2awire.IsObject(p.File):
 			kind = "file"
 		case p.Data != nil:
 			kind = "data"
 		}
 	}
 	out := task.Part{Type: task.PartType(kind), Data: p.Data}
-	if isObject(p.Metadata) {
+	if a2awire.IsObject(p.Metadata) {
 		out.Metadata = p.Metadata
 	}
 	switch out.Type {
@@ -423,6 +318,13 @@ func (p answeredPart) part() (task.Part, error) {
 		if out.Data == nil {
 			return out, unusable("a data part of the agent's answer has no data")
 		}
+		if to.dialect == rest03 { // there it is an object in an object
+			var inner map[string]json.RawMessage
+			if json.Unmarshal(out.Data, &inner) == nil && len(inner) == 1 && inner["data"] != nil {
+				out.Data = inner["data"]
+			}
+		}
+		out.Data, out.Metadata = a2awire.Unwrap(out.Data, out.Metadata)
 	case task.PartFile:
 		var err error
 		if out.Data, err = p.file(); err != nil {
@@ -436,17 +338,17 @@ func (p answeredPart) part() (task.Part, error) {
 
 // file is what a part says of a file, in the form that a task.PartFile has.
 func (p answeredPart) file() (json.RawMessage, error) {
-	out := file{Name: p.Filename, MimeType: p.MediaType, Bytes: p.Raw, URI: p.URL}
+	out := a2awire.File{Name: p.Filename, MimeType: p.MediaType, Bytes: p.Raw, URI: p.URL}
 	given := p.File
 	if given == nil {
 		given = p.Data // the {type, data} dialect
 	}
-	if isObject(given) {
+	if a2awire.IsObject(given) {
 		var f answeredFile
 		if json.Unmarshal(given, &f) != nil {
 			return nil, unusable("a file part of the agent's answer has no file")
 		}
-		out = file{
+		out = a2awire.File{
 			Name: cmp.Or(f.Name, out.Name), MimeType: cmp.Or(f.MimeType, f.MediaType, out.MimeType),
 			Bytes: cmp.Or(f.Bytes, f.WithBytes, out.Bytes), URI: cmp.Or(f.URI, f.WithURI, out.URI),
 		}
@@ -454,30 +356,18 @@ func (p answeredPart) file() (json.RawMessage, error) {
 	switch {
 	case out.Bytes == nil && (out.URI == nil || *out.URI == ""):
 		return nil, unusable("a file part of the agent's answer has no file")
-	case out.Bytes != nil && !isBase64(*out.Bytes):
+	case out.Bytes != nil && !a2awire.IsBase64(*out.Bytes):
 		return nil, unusable("a file in the agent's answer is not base64")
 	}
 	b, _ := json.Marshal(out) // strings always marshal
 	return b, nil
 }
 
-func isObject(b json.RawMessage) bool { return bytes.HasPrefix(bytes.TrimSpace(b), []byte("{")) }
-
-// isBase64 takes every common alphabet, with and without padding.
-func isBase64(s string) bool {
-	for _, e := range []*base64.Encoding{base64.StdEncoding, base64.RawStdEncoding, base64.URLEncoding, base64.RawURLEncoding} {
-		if _, err := e.DecodeString(s); err == nil {
-			return true
-		}
-	}
-	return false
-}
-
 // asCallError classifies what went wrong with an answer.
-func asCallError(err error) *ports.CallError {
+func asCallError(err error) error {
 	var said agentError
 	if errors.As(err, &said) {
-		return &ports.CallError{Code: task.ErrAgent, Message: "the agent answered with " + said.Error()}
+		return &refusal{CallError: &ports.CallError{Code: task.ErrAgent, Message: "the agent answered with " + said.Error()}, rpc: said.code, reason: said.reason}
 	}
 	return &ports.CallError{Code: task.ErrProtocol, Message: err.Error()}
 }

@@ -1,23 +1,23 @@
 package a2agateway
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"strings"
 	"time"
 
+	"github.com/nexus-protocol/nexus/adapters/internal/a2awire"
 	"github.com/nexus-protocol/nexus/app"
 	"github.com/nexus-protocol/nexus/domain/task"
 )
 
 // form is how a caller speaks: the version of A2A, or the {type, data} form of parts in the API reference.
-type form int
+type form a2awire.Form
 
 const (
-	v03   form = iota
-	typed      // 0.3, but for parts that are {type, data}
-	v10
+	v03   = form(a2awire.V03)
+	typed = form(a2awire.Typed) // 0.3, but for parts that are {type, data}
+	v10   = form(a2awire.V10)
 )
 
 // fields are a JSON object's, each as it came. Callers write them in camelCase or in snake_case.
@@ -84,13 +84,6 @@ func message(raw json.RawMessage, speaks *form) (incoming, error) {
 	return m, nil
 }
 
-type file struct {
-	Name     string  `json:"name,omitempty"`
-	MimeType string  `json:"mimeType,omitempty"`
-	Bytes    *string `json:"bytes,omitempty"`
-	URI      *string `json:"uri,omitempty"`
-}
-
 func readPart(f fields, speaks *form) (task.Part, error) {
 	var kind, old string
 	if err := errors.Join(f.into("kind", &kind), f.into("type", &old)); err != nil {
@@ -113,7 +106,8 @@ func readPart(f fields, speaks *form) (task.Part, error) {
 	case kind == "text" || kind == "" && text != nil:
 		p.Type, p.Data = task.PartText, text
 	case kind == "data" || kind == "" && data != nil:
-		p.Type, p.Data = task.PartData, data
+		p.Type = task.PartData
+		p.Data, p.Metadata = a2awire.Unwrap(data, p.Metadata)
 	case kind == "file" && inner != nil:
 		var old struct {
 			Name     string  `json:"name"`
@@ -124,9 +118,9 @@ func readPart(f fields, speaks *form) (task.Part, error) {
 		if json.Unmarshal(inner, &old) != nil {
 			return p, invalid("params.message.parts", "has a file that is none")
 		}
-		return filePart(file(old), p.Metadata), nil
+		return filePart(a2awire.File(old), p.Metadata), nil
 	case kind == "" && (raw != nil || url != nil):
-		var v file
+		var v a2awire.File
 		if err := errors.Join(f.into("filename", &v.Name), f.into("mediaType", &v.MimeType), f.into("raw", &v.Bytes), f.into("url", &v.URI)); err != nil {
 			return p, err
 		}
@@ -140,7 +134,7 @@ func readPart(f fields, speaks *form) (task.Part, error) {
 	return p, nil
 }
 
-func filePart(f file, metadata json.RawMessage) task.Part {
+func filePart(f a2awire.File, metadata json.RawMessage) task.Part {
 	data, _ := json.Marshal(f) // texts always marshal
 	return task.Part{Type: task.PartFile, Data: data, Metadata: metadata}
 }
@@ -148,50 +142,8 @@ func filePart(f file, metadata json.RawMessage) task.Part {
 // object is JSON that goes out.
 type object = map[string]any
 
-// part is a part as the caller reads it.
-func (s form) part(p task.Part) object {
-	out := object{}
-	if p.Metadata != nil {
-		out["metadata"] = p.Metadata
-	}
-	switch {
-	case s == typed:
-		out["type"], out["data"] = p.Type, p.Data
-	case p.Type == task.PartFile && s == v10:
-		var f file
-		_ = json.Unmarshal(p.Data, &f) // was checked when it came in
-		for k, v := range map[string]*string{"filename": &f.Name, "mediaType": &f.MimeType, "raw": f.Bytes, "url": f.URI} {
-			if v != nil && *v != "" {
-				out[k] = *v
-			}
-		}
-	case p.Type == task.PartFile:
-		out["kind"], out["file"] = "file", p.Data
-	case p.Type == task.PartText:
-		out["text"] = p.Data
-	case s == v03 && !isObject(p.Data): // 0.3 has objects only
-		out["data"] = object{"value": p.Data}
-	default:
-		out["data"] = p.Data
-	}
-	if s == v03 {
-		out["kind"] = string(p.Type)
-	}
-	return out
-}
-
-func isObject(data json.RawMessage) bool {
-	data = bytes.TrimSpace(data)
-	return len(data) > 0 && data[0] == '{'
-}
-
-func (s form) parts(parts []task.Part) []object {
-	out := make([]object, 0, len(parts))
-	for _, p := range parts {
-		out = append(out, s.part(p))
-	}
-	return out
-}
+// parts are parts as the caller reads them.
+func (s form) parts(parts []task.Part) []a2awire.Part { return a2awire.Form(s).Parts(parts) }
 
 func (s form) message(t task.Task, m task.Message) object {
 	out := object{"messageId": m.ID, "parts": s.parts(m.Parts), "taskId": t.ID, "contextId": contextOf(t)}
@@ -242,8 +194,7 @@ func (s form) state(st task.Status, awaitsInput bool) string {
 
 // statusOf is the task state of ours that a state of A2A's stands for; ok is false if there is none.
 func statusOf(state string) (st task.Status, ok bool) {
-	state = strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(state, "TASK_STATE_")), "_", "-")
-	switch state {
+	switch a2awire.State(state) {
 	case "submitted":
 		return task.Assigned, true
 	case "working", inputRequired:

@@ -31,13 +31,14 @@ const (
 
 // Tags of the OpenAPI document, which group its operations.
 const (
-	tagAuth    = "Accounts"
-	tagAgents  = "Agents"
-	tagKeys    = "API keys"
-	tagTasks   = "Tasks"
-	tagTrust   = "Trust"
-	tagBilling = "Billing"
-	tagHealth  = "Health"
+	tagAuth      = "Accounts"
+	tagAgents    = "Agents"
+	tagKeys      = "API keys"
+	tagTasks     = "Tasks"
+	tagWorkflows = "Workflows"
+	tagTrust     = "Trust"
+	tagBilling   = "Billing"
+	tagHealth    = "Health"
 )
 
 // newAPI sets huma up to document and decode, and to do nothing else: requests are checked before it sees them, and
@@ -65,6 +66,7 @@ func newAPI(s *server) huma.API {
 				{Name: tagAgents, Description: "Register agents, keep them alive, and find others'."},
 				{Name: tagKeys, Description: "Credentials of programs. Each belongs to an agent."},
 				{Name: tagTasks, Description: "Ask an agent to do something, and see how it gets on."},
+				{Name: tagWorkflows, Description: "Work in several steps, of which each waits for others, and the runs of it."},
 				{Name: tagTrust, Description: "What agents' conduct adds up to."},
 				{Name: tagBilling, Description: "The credits of the caller."},
 				{Name: tagHealth, Description: "Whether the server works."},

@@ -22,9 +22,11 @@ const maxBody = 1 << 20
 // idParams are the parameters that a path may have. Each is an id, and one that has not the form of an id is that of
 // nothing there is.
 var idParams = map[string]fault.Code{
-	"agentId": fault.CodeAgentNotFound,
-	"taskId":  fault.CodeTaskNotFound,
-	"keyId":   fault.CodeAPIKeyNotFound,
+	"agentId":    fault.CodeAgentNotFound,
+	"taskId":     fault.CodeTaskNotFound,
+	"workflowId": fault.CodeWorkflowNotFound,
+	"runId":      fault.CodeRunNotFound,
+	"keyId":      fault.CodeAPIKeyNotFound,
 }
 
 // checked is a request that was held against its operation's documentation, for huma to decode.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"reflect"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -234,55 +235,74 @@ func eventData(e app.TaskEvent) any {
 	return statusEventJSON{e.Status, e.AwaitsInput}
 }
 
-// eventDocs are the events of a task's stream, as the OpenAPI document has them.
-var eventDocs = []struct {
-	kind task.EventKind
+// eventDoc is a kind of event, as the OpenAPI document has it.
+type eventDoc struct {
+	kind string
 	data reflect.Type
 	text string
-}{
-	{task.EventStatus, reflect.TypeFor[statusEventJSON](), "The task's status: first the one of now, then each one that it gets."},
-	{task.EventMessage, reflect.TypeFor[messageJSON](), "One message."},
-	{task.EventArtifact, reflect.TypeFor[artifactJSON](), "One artifact."},
-	{task.EventComplete, reflect.TypeFor[completeEventJSON](), "The task has ended, and so does the stream."},
 }
 
-func (s *server) mountStreams() {
+// sent is an event as it goes over the wire.
+type sent struct {
+	id   int64
+	kind string
+	data any
+}
+
+func (s *server) mountTaskStream() {
+	rt := route{
+		method: "GET", path: "/api/v1/tasks/{taskId}/stream", access: caller, scope: string(identity.ScopeTasksRead),
+		id: "stream-task", tag: tagTasks, summary: "Stream a task's updates", status: http.StatusOK,
+		text: "Server-sent events, for those who may read the task. First the current state: the status, and what was said and made so far; then each change as it happens.",
+	}
+	docs := []eventDoc{
+		{string(task.EventStatus), reflect.TypeFor[statusEventJSON](), "The task's status: first the one of now, then each one that it gets."},
+		{string(task.EventMessage), reflect.TypeFor[messageJSON](), "One message."},
+		{string(task.EventArtifact), reflect.TypeFor[artifactJSON](), "One artifact."},
+		{string(task.EventComplete), reflect.TypeFor[completeEventJSON](), "The task has ended, and so does the stream."},
+	}
+	mountStream(s, rt, docs, func(ctx context.Context, param func(string) string, c identity.Caller, after int64) (*app.Watcher[app.TaskEvent], func(app.TaskEvent) sent, error) {
+		w, err := s.engine.Tasks.Watch(ctx, c, param("taskId"), after)
+		return w, func(e app.TaskEvent) sent { return sent{e.Seq, string(e.Kind), eventData(e)} }, err
+	})
+}
+
+// mountStream adds a route that streams what a watcher brings. open makes the watcher, and says how its events are sent.
+func mountStream[E any](s *server, rt route, docs []eventDoc, open func(ctx context.Context, param func(string) string, c identity.Caller, after int64) (*app.Watcher[E], func(E) sent, error)) {
+	rt.text += " The stream ends after the event complete. A client that was cut off sends the id of the last event it got and goes on after it, nothing lost and nothing twice; " +
+		"0 tells all from the beginning, as it happened. A comment comes at least every 15 s. The stream also ends when the credential holds no more, and when the server stops."
+	rt.answers = "The events. As a text they are lines id, event and data (one line of JSON), with an empty line after each event."
+	rt.errors = []fault.Code{fault.CodeRateLimitExceeded, fault.CodeUnavailable}
+	rt.headers = map[string]string{"X-Accel-Buffering": "no, so that proxies pass each event on at once."}
 	registry := s.api.OpenAPI().Components.Schemas
 	position := &huma.Schema{Type: huma.TypeInteger, Format: "int64", Minimum: new(float64)}
 	var events []*huma.Schema
-	for _, e := range eventDocs {
+	for _, e := range docs {
 		events = append(events, &huma.Schema{
-			Type: huma.TypeObject, Title: string(e.kind), Description: e.text, Required: []string{"id", "event", "data"},
+			Type: huma.TypeObject, Title: e.kind, Description: e.text, Required: []string{"id", "event", "data"},
 			Properties: map[string]*huma.Schema{
-				"id":    {Type: huma.TypeInteger, Format: "int64", Description: "The position in the task's log, for " + headerLastEventID + "."},
-				"event": {Type: huma.TypeString, Enum: []any{string(e.kind)}},
+				"id":    {Type: huma.TypeInteger, Format: "int64", Description: "The position in the log, for " + headerLastEventID + "."},
+				"event": {Type: huma.TypeString, Enum: []any{e.kind}},
 				"data":  registry.Schema(e.data, true, ""),
 			},
 		})
 	}
-	rt := route{
-		method: "GET", path: "/api/v1/tasks/{taskId}/stream", access: caller, scope: string(identity.ScopeTasksRead),
-		id: "stream-task", tag: tagTasks, summary: "Stream a task's updates", status: http.StatusOK,
-		text: "Server-sent events, for those who may read the task. First the current state: the status, and what was said and made so far; then each change as it happens. " +
-			"The stream ends after the event complete. A client that was cut off sends the id of the last event it got and goes on after it, nothing lost and nothing twice; 0 tells all from the beginning, as it happened. " +
-			"A comment comes at least every 15 s. The stream also ends when the credential holds no more, and when the server stops.",
-		answers: "The events. As a text they are lines id, event and data (one line of JSON), with an empty line after each event.",
-		errors:  []fault.Code{fault.CodeRateLimitExceeded, fault.CodeUnavailable},
-		headers: map[string]string{"X-Accel-Buffering": "no, so that proxies pass each event on at once."},
+	var params []*huma.Param
+	for _, name := range pathParams(rt.path) {
+		params = append(params, &huma.Param{Name: name, In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString, Format: "uuid"}})
 	}
 	op := &huma.Operation{
 		OperationID: rt.id, Method: rt.method, Path: rt.path, Tags: []string{rt.tag}, Summary: rt.summary, Description: rt.text,
-		Parameters: []*huma.Param{
-			{Name: "taskId", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString, Format: "uuid"}},
-			{Name: headerLastEventID, In: "header", Schema: position, Description: "The id of the last event that the client got."},
-			{Name: queryLastEventID, In: "query", Schema: position, Description: "The same for clients that cannot set headers; the header wins."},
-		},
+		Parameters: append(params,
+			&huma.Param{Name: headerLastEventID, In: "header", Schema: position, Description: "The id of the last event that the client got."},
+			&huma.Param{Name: queryLastEventID, In: "query", Schema: position, Description: "The same for clients that cannot set headers; the header wins."},
+		),
 		Responses: map[string]*huma.Response{
 			strconv.Itoa(rt.status): {
 				Description: rt.answers,
 				Content:     map[string]*huma.MediaType{typeStream: {Schema: &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{OneOf: events}}}},
 			},
-			strconv.Itoa(http.StatusNoContent): {Description: "The task has ended and the client got all events; there is no need to come again."},
+			strconv.Itoa(http.StatusNoContent): {Description: "It has ended and the client got all events; there is no need to come again."},
 		},
 	}
 	s.document(op, rt)
@@ -297,8 +317,18 @@ func (s *server) mountStreams() {
 			s.fail(x, r, err)
 			return
 		}
-		s.streamTask(x, r, rt, in.Param("taskId"), after)
+		stream(s, x, r, rt, func() (*app.Watcher[E], func(E) sent, error) { return open(r.Context(), in.Param, x.caller, after) })
 	})
+}
+
+// pathParams are the names of the parameters in a route's path.
+func pathParams(path string) (names []string) {
+	for part := range strings.SplitSeq(path, "/") {
+		if name, ok := strings.CutPrefix(part, "{"); ok {
+			names = append(names, strings.TrimSuffix(name, "}"))
+		}
+	}
+	return names
 }
 
 // lastEventID is where a client wants to go on.
@@ -321,16 +351,16 @@ func lastEventID(r *http.Request, inQuery string) (int64, error) {
 	return int64(id), nil
 }
 
-// streamTask answers with a task's events until the task ends, the client leaves or is too slow, the credential does not
-// hold any more, or the server stops.
-func (s *server) streamTask(x *exchange, r *http.Request, rt route, id string, after int64) {
+// stream answers with a watcher's events until there are no more, the client leaves or is too slow, the credential does
+// not hold any more, or the server stops.
+func stream[E any](s *server, x *exchange, r *http.Request, rt route, open func() (*app.Watcher[E], func(E) sent, error)) {
 	slot, err := s.streams.admit(x.caller.UserID)
 	if err != nil {
 		s.fail(x, r, err)
 		return
 	}
 	defer s.streams.release(x.caller.UserID)
-	watcher, err := s.engine.Tasks.Watch(r.Context(), x.caller, id, after)
+	watcher, send, err := open()
 	if err != nil {
 		s.fail(x, r, err)
 		return
@@ -351,13 +381,13 @@ func (s *server) streamTask(x *exchange, r *http.Request, rt route, id string, a
 	if out.begin() != nil {
 		return
 	}
-	if s.follow(x, r, rt, watcher, &out, slot) {
+	if follow(s, x, r, rt, watcher, send, &out, slot) {
 		_ = out.conn.SetWriteDeadline(time.Now().Add(s.streams.opt.WriteTimeout)) // for the end of the answer
 	}
 }
 
 // follow writes what the watcher brings. It returns false if the client is lost.
-func (s *server) follow(x *exchange, r *http.Request, rt route, watcher *app.Watcher, out *eventWriter, slot int) bool {
+func follow[E any](s *server, x *exchange, r *http.Request, rt route, watcher *app.Watcher[E], send func(E) sent, out *eventWriter, slot int) bool {
 	beat, ok := s.streams.next(slot)
 	for beats := 1; ok; {
 		events, err := watcher.Next(r.Context(), beat)
@@ -371,7 +401,7 @@ func (s *server) follow(x *exchange, r *http.Request, rt route, watcher *app.Wat
 			return true
 		case len(events) > 0:
 			for i := range events {
-				if err := out.event(events[i]); err != nil {
+				if err := out.event(send(events[i])); err != nil {
 					return s.lost(r.Context(), x, err)
 				}
 			}
@@ -409,7 +439,7 @@ func (w *eventWriter) begin() error {
 	return w.comment("retry: " + strconv.FormatInt(retryHint.Milliseconds(), 10) + "\n\n")
 }
 
-func (w *eventWriter) event(e app.TaskEvent) error {
+func (w *eventWriter) event(e sent) error {
 	b := w.streams.buffers.Get().(*bytes.Buffer)
 	defer func() {
 		if b.Cap() <= maxIdleBuf {
@@ -418,11 +448,11 @@ func (w *eventWriter) event(e app.TaskEvent) error {
 		}
 	}()
 	b.WriteString("id: ")
-	b.Write(strconv.AppendInt(b.AvailableBuffer(), e.Seq, 10))
+	b.Write(strconv.AppendInt(b.AvailableBuffer(), e.id, 10))
 	b.WriteString("\nevent: ")
-	b.WriteString(string(e.Kind))
+	b.WriteString(e.kind)
 	b.WriteString("\ndata: ")
-	if err := encodeTo(b, eventData(e)); err != nil { // one line, with its end
+	if err := encodeTo(b, e.data); err != nil { // one line, with its end
 		return err
 	}
 	b.WriteByte('\n')

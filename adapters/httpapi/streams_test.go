@@ -346,7 +346,7 @@ type countedLogs struct {
 	of *countedReads
 }
 
-func (l countedLogs) EventsOf(ctx context.Context, after []ports.TaskPosition, limit int) ([]task.Event, error) {
+func (l countedLogs) EventsOf(ctx context.Context, after []ports.Position, limit int) ([]task.Event, error) {
 	l.of.mu.Lock()
 	l.of.reads++
 	l.of.mu.Unlock()

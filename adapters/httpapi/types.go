@@ -182,6 +182,7 @@ func isUUID(s string) bool {
 func noSuch(code fault.Code, id string) error {
 	what := map[fault.Code]string{
 		fault.CodeAgentNotFound: "Agent", fault.CodeTaskNotFound: "Task", fault.CodeAPIKeyNotFound: "API key",
+		fault.CodeWorkflowNotFound: "Workflow", fault.CodeRunNotFound: "Run",
 	}[code]
 	return fault.NotFoundf(code, what, shorten(id, maxPathKey))
 }

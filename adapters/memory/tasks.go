@@ -91,12 +91,12 @@ func (v tasks) Events(ctx context.Context, id string, afterSeq int64, limit int)
 	return cloneEvents(stretch(all, ports.Page{Limit: limit, Offset: from})), nil
 }
 
-func (v tasks) EventsOf(ctx context.Context, after []ports.TaskPosition, limit int) (out []task.Event, err error) {
+func (v tasks) EventsOf(ctx context.Context, after []ports.Position, limit int) (out []task.Event, err error) {
 	for _, p := range after {
 		if len(out) == limit {
 			break
 		}
-		events, err := v.Events(ctx, p.TaskID, p.Seq, limit-len(out))
+		events, err := v.Events(ctx, p.ID, p.Seq, limit-len(out))
 		if err != nil {
 			return nil, err
 		}

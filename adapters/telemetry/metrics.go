@@ -253,7 +253,7 @@ func callCode(code string) string {
 // stateOf is the state of an answer, unless it is not one of those there are.
 func stateOf(a ports.Answer) ports.AnswerState {
 	switch a.State {
-	case ports.AnswerDone, ports.AnswerWorking, ports.AnswerFailed:
+	case ports.AnswerDone, ports.AnswerWorking, ports.AnswerFailed, ports.AnswerInputRequired:
 		return a.State
 	default:
 		return "_OTHER"

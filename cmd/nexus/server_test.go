@@ -252,6 +252,7 @@ type client struct {
 	bearer string
 	cookie *http.Cookie
 	userID string
+	once   string // the Idempotency-Key of what it asks for
 }
 
 // call returns the status and the body's data, or its error.
@@ -270,6 +271,9 @@ func (c *client) call(method, path string, body, data any) (status int, err erro
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.once != "" {
+		req.Header.Set("Idempotency-Key", c.once)
 	}
 	if c.bearer != "" {
 		req.Header.Set("Authorization", "Bearer "+c.bearer)

@@ -108,6 +108,10 @@ const (
 	TrustRead
 	TrustRate
 	BillingRead
+	WorkflowCreate
+	WorkflowList
+	WorkflowRead
+	WorkflowChange // patch, delete, execute, cancel a run
 	numActions
 )
 
@@ -128,22 +132,26 @@ var rules = [numActions]struct {
 	hidden bool
 	open   bool // strangers may do it to what is open
 }{
-	AgentRegister: {ScopeAgentsWrite, anyone, false, false},
-	AgentRead:     {ScopeAgentsRead, anyone, false, false},
-	AgentChange:   {ScopeAgentsWrite, owner, false, false},
-	AgentListOwn:  {ScopeAgentsRead, anyone, false, false},
-	KeyCreate:     {ScopeKeysWrite, owner, false, false},
-	KeyList:       {ScopeAgentsRead, owner, false, false},
-	KeyRevoke:     {ScopeKeysWrite, owner, false, false},
-	TaskCreate:    {ScopeTasksWrite, anyone, false, false},
-	TaskRead:      {ScopeTasksRead, party, true, true},
-	TaskCancel:    {ScopeTasksWrite, requester, true, true},
-	TaskReply:     {ScopeTasksWrite, requester, true, true},
-	TaskAnswer:    {ScopeTasksWrite, owner, true, false},
-	TaskList:      {ScopeTasksRead, anyone, false, false},
-	TrustRead:     {ScopeTrustRead, anyone, false, false},
-	TrustRate:     {ScopeTrustWrite, requester, true, false},
-	BillingRead:   {ScopeBillingRead, anyone, false, false},
+	AgentRegister:  {ScopeAgentsWrite, anyone, false, false},
+	AgentRead:      {ScopeAgentsRead, anyone, false, false},
+	AgentChange:    {ScopeAgentsWrite, owner, false, false},
+	AgentListOwn:   {ScopeAgentsRead, anyone, false, false},
+	KeyCreate:      {ScopeKeysWrite, owner, false, false},
+	KeyList:        {ScopeAgentsRead, owner, false, false},
+	KeyRevoke:      {ScopeKeysWrite, owner, false, false},
+	TaskCreate:     {ScopeTasksWrite, anyone, false, false},
+	TaskRead:       {ScopeTasksRead, party, true, true},
+	TaskCancel:     {ScopeTasksWrite, requester, true, true},
+	TaskReply:      {ScopeTasksWrite, requester, true, true},
+	TaskAnswer:     {ScopeTasksWrite, owner, true, false},
+	TaskList:       {ScopeTasksRead, anyone, false, false},
+	TrustRead:      {ScopeTrustRead, anyone, false, false},
+	TrustRate:      {ScopeTrustWrite, requester, true, false},
+	BillingRead:    {ScopeBillingRead, anyone, false, false},
+	WorkflowCreate: {ScopeWorkflowsWrite, anyone, false, false},
+	WorkflowList:   {ScopeWorkflowsRead, anyone, false, false},
+	WorkflowRead:   {ScopeWorkflowsRead, owner, false, false},
+	WorkflowChange: {ScopeWorkflowsWrite, owner, false, false},
 }
 
 // Authorize decides whether the caller may do the action on the resource. For actions on nothing in particular the

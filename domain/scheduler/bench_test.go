@@ -28,7 +28,7 @@ func BenchmarkRun(b *testing.B) {
 	transitions := 0
 	b.ReportAllocs()
 	for b.Loop() {
-		r, _, err := scheduler.NewRun("run", w, start)
+		r, _, err := scheduler.NewRun("run", w, "", start)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -23,7 +23,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	run, _, err := scheduler.NewRun("r1", workflow, now)
+	run, _, err := scheduler.NewRun("r1", workflow, "", now)
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -59,7 +59,7 @@ func Example() {
 func ExampleReplay() {
 	at := time.Date(2026, 3, 6, 12, 0, 0, 0, time.UTC)
 	workflow := scheduler.Workflow{ID: "w1", Steps: []scheduler.Step{{Name: "only"}}}
-	run, log, _ := scheduler.NewRun("r1", workflow, at)
+	run, log, _ := scheduler.NewRun("r1", workflow, "", at)
 	for _, c := range []scheduler.Command{
 		scheduler.Start{At: at},
 		scheduler.StepCompleted{Step: 0, Attempt: 1, Output: json.RawMessage(`42`), At: at},

@@ -34,7 +34,7 @@ func FuzzDefine(f *testing.F) {
 			}
 			return
 		}
-		r, log, err := scheduler.NewRun("r", w, start)
+		r, log, err := scheduler.NewRun("r", w, "", start)
 		if err != nil {
 			t.Fatal(err)
 		}

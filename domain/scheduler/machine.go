@@ -10,7 +10,7 @@ import (
 )
 
 // Command is something that happened to a run: Start, StepStarted, StepCompleted, StepFailed, StepTimedOut,
-// StepCancelled, Cancel, Tick. At is when.
+// StepCancelled, Cancel, Tick. At is when; the times of a run never go back.
 type Command interface{ command() }
 
 // Start begins a pending run.
@@ -122,40 +122,40 @@ func Apply(r Run, c Command) (Run, Decision, error) {
 	var err error
 	switch c := c.(type) {
 	case Start:
-		m.at = c.At
+		m.at = r.notBefore(c.At)
 		m.start()
 	case StepStarted:
-		m.at = c.At
+		m.at = r.notBefore(c.At)
 		err = m.stepStarted(c)
 	case StepCompleted:
-		m.at = c.At
+		m.at = r.notBefore(c.At)
 		var open bool
 		if open, err = m.awaits(c.Step, c.Attempt); open {
 			m.completed(c.Step, c.Output)
 		}
 	case StepFailed:
-		m.at = c.At
+		m.at = r.notBefore(c.At)
 		var open bool
 		if open, err = m.awaits(c.Step, c.Attempt); open {
 			m.failed(c.Step, c.Error, c.Retryable)
 		}
 	case StepTimedOut:
-		m.at = c.At
+		m.at = r.notBefore(c.At)
 		var open bool
 		if open, err = m.awaits(c.Step, c.Attempt); open {
 			m.failed(c.Step, Error{Code: ErrTimeout, Message: "the agent did not finish within " + r.Plan.steps[c.Step].Timeout.String()}, true)
 		}
 	case StepCancelled:
-		m.at = c.At
+		m.at = r.notBefore(c.At)
 		var open bool
 		if open, err = m.awaits(c.Step, c.Attempt); open {
 			m.abandon(c.Step, Event{Kind: EventStepCancelled, Status: Cancelled}, "was cancelled")
 		}
 	case Cancel:
-		m.at = c.At
+		m.at = r.notBefore(c.At)
 		err = m.cancel()
 	case Tick:
-		m.at = c.At
+		m.at = r.notBefore(c.At)
 		m.tick()
 	default:
 		err = broken("unknown command %T", c)
@@ -198,6 +198,15 @@ func Reads(r Run, c Command) Set {
 		reads &^= only(c.Step) // it comes with the command
 	}
 	return reads
+}
+
+// notBefore is the time, or that of the newest event: clocks that were read one after the other may have their commands
+// happen in the other order, and a step would seem to begin before those that it waited for.
+func (r *Run) notBefore(at time.Time) time.Time {
+	if at.Before(r.UpdatedAt) {
+		return r.UpdatedAt
+	}
+	return at
 }
 
 type machine struct {
@@ -268,7 +277,7 @@ func (m *machine) begin(step int) {
 	attempt := m.run.Steps[step].Attempts + 1
 	m.stepEvent(step, EventStepScheduled, Pending, Event{Attempt: attempt})
 	m.d.Starts = append(m.d.Starts, StartStep{
-		Step: step, Attempt: attempt, Key: Key(m.run.ID, step, attempt), Input: m.run.input(step),
+		Step: step, Attempt: attempt, Key: Key(m.run.ID, step, attempt), Input: m.run.Input(step),
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
 	"github.com/nexus-protocol/nexus/domain/fault"
@@ -80,7 +81,7 @@ func newWorld(t *rapid.T) *world {
 		t.Fatal(err)
 	}
 	w.steps = def.Steps
-	w.run, w.log, err = scheduler.NewRun("r", def, w.now)
+	w.run, w.log, err = scheduler.NewRun("r", def, "", w.now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -413,7 +414,7 @@ func TestReplayRefusesABrokenLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, log, err := scheduler.NewRun("r", def, start)
+	_, log, err := scheduler.NewRun("r", def, "", start)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -445,4 +446,23 @@ func TestReplayRefusesABrokenLog(t *testing.T) {
 	if _, _, err := scheduler.Apply(scheduler.Run{ID: "r"}, scheduler.Start{At: start}); !fault.Has(err, fault.CodeInternal) {
 		t.Error(err)
 	}
+}
+
+// Two processes read their clocks, and the one that read first comes second.
+func TestTimesOfARunNeverGoBack(t *testing.T) {
+	w := scheduler.Workflow{Steps: []scheduler.Step{{Name: "a"}, {Name: "b"}, {Name: "c", DependsOn: []int{0, 1}}}}
+	r, _, err := scheduler.NewRun("r", w, "", start)
+	require.NoError(t, err)
+	for _, c := range []scheduler.Command{
+		scheduler.Start{At: start.Add(1)},
+		scheduler.StepStarted{Step: 0, Attempt: 1, TaskID: "a", At: start.Add(2)},
+		scheduler.StepStarted{Step: 1, Attempt: 1, TaskID: "b", At: start.Add(2)},
+		scheduler.StepCompleted{Step: 0, Attempt: 1, At: start.Add(9)},
+		scheduler.StepCompleted{Step: 1, Attempt: 1, At: start.Add(5)},
+		scheduler.StepStarted{Step: 2, Attempt: 1, TaskID: "c", At: start.Add(5)},
+	} {
+		r, _, err = scheduler.Apply(r, c)
+		require.NoError(t, err)
+	}
+	require.Equal(t, start.Add(9), *r.Steps[2].StartedAt)
 }

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"encoding/json"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -45,18 +46,21 @@ const (
 // Run is one execution of a workflow. It has the steps that the workflow had when it began, whatever becomes of the
 // workflow. A run is one row, each of Steps another; a copy is cheap and Apply never changes the one it is given.
 type Run struct {
-	ID          string
-	WorkflowID  string
-	Status      Status
-	Plan        *Plan
-	Steps       []*StepResult // one for each step of the plan; they must not be changed, for copies of the run share them
-	Error       *Error        // of a failed run
-	Open        int           // steps that have not ended
-	Waiting     int           // steps that wait for their next attempt
-	LastSeq     int64         // of the newest event; it grows with every change
-	CreatedAt   time.Time
-	StartedAt   *time.Time
-	CompletedAt *time.Time // when the run ended, however it did
+	ID               string
+	WorkflowID       string
+	OwnerUserID      string // whose workflow it is, and who pays
+	RequesterAgentID string // whose key it was begun with; "" for a person
+	Status           Status
+	Plan             *Plan
+	Steps            []*StepResult // one for each step of the plan; they must not be changed, for copies of the run share them
+	Error            *Error        // of a failed run
+	Open             int           // steps that have not ended
+	Waiting          int           // steps that wait for their next attempt
+	LastSeq          int64         // of the newest event; it grows with every change
+	CreatedAt        time.Time
+	UpdatedAt        time.Time // of the newest event
+	StartedAt        *time.Time
+	CompletedAt      *time.Time // when the run ended, however it did
 }
 
 // StepResult is what has become of one step.
@@ -88,6 +92,20 @@ func Key(runID string, step, attempt int) string {
 	b = strconv.AppendInt(b, int64(step), 10)
 	b = append(b, '/')
 	return string(strconv.AppendInt(b, int64(attempt), 10))
+}
+
+// ParseKey takes a key apart. What is none is VALIDATION_ERROR.
+func ParseKey(key string) (runID string, step, attempt int, err error) {
+	parts := strings.Split(key, "/")
+	if len(parts) == 3 && parts[0] != "" {
+		var err1, err2 error
+		step, err1 = strconv.Atoi(parts[1])
+		attempt, err2 = strconv.Atoi(parts[2])
+		if err1 == nil && err2 == nil && step >= 0 && step < MaxSteps && attempt > 0 {
+			return parts[0], step, attempt, nil
+		}
+	}
+	return "", 0, 0, refused("key", "is no key of a step's attempt")
 }
 
 // Kind is the kind of an entry in a run's log.
@@ -125,26 +143,29 @@ type Event struct {
 
 // Created is what a run is begun with.
 type Created struct {
-	WorkflowID string
-	Steps      []Step // must not be changed
+	WorkflowID       string
+	OwnerUserID      string
+	RequesterAgentID string
+	Steps            []Step // must not be changed
 }
 
-// NewRun makes a pending run of a defined workflow, and its first event.
-func NewRun(id string, w Workflow, at time.Time) (Run, []Event, error) {
+// NewRun makes a pending run of a defined workflow, on behalf of its owner, and its first event. requesterAgentID is the
+// agent that the owner acts through, if any.
+func NewRun(id string, w Workflow, requesterAgentID string, at time.Time) (Run, []Event, error) {
 	plan, err := Compile(w.Steps)
 	if err != nil {
 		return Run{}, nil, err
 	}
 	e := Event{
 		RunID: id, Seq: 1, Kind: EventCreated, Status: Pending, Step: -1, At: at,
-		Created: &Created{WorkflowID: w.ID, Steps: plan.steps},
+		Created: &Created{WorkflowID: w.ID, OwnerUserID: w.OwnerUserID, RequesterAgentID: requesterAgentID, Steps: plan.steps},
 	}
 	return created(e, plan), []Event{e}, nil
 }
 
 func created(e Event, plan *Plan) Run {
 	r := Run{
-		ID: e.RunID, WorkflowID: e.Created.WorkflowID, Status: Pending, Plan: plan, Open: plan.Len(), LastSeq: e.Seq, CreatedAt: e.At,
+		ID: e.RunID, WorkflowID: e.Created.WorkflowID, OwnerUserID: e.Created.OwnerUserID, RequesterAgentID: e.Created.RequesterAgentID, Status: Pending, Plan: plan, Open: plan.Len(), LastSeq: e.Seq, CreatedAt: e.At, UpdatedAt: e.At,
 		Steps: make([]*StepResult, plan.Len()),
 	}
 	results := make([]StepResult, plan.Len())
@@ -196,7 +217,7 @@ func (r *Run) fold(e *Event) bool {
 			return false
 		}
 	}
-	r.LastSeq = e.Seq
+	r.LastSeq, r.UpdatedAt = e.Seq, e.At
 	return true
 }
 
@@ -250,8 +271,9 @@ func (r *Run) open(steps Set) Set {
 	return open
 }
 
-// input is what the step's task is given: the step's own input plus step_<i>_output for each dependency i.
-func (r *Run) input(step int) json.RawMessage {
+// Input is what the step's task is given: the step's own input plus step_<i>_output for each dependency i, whose outputs
+// must be there.
+func (r *Run) Input(step int) json.RawMessage {
 	s := &r.Plan.steps[step]
 	if len(s.DependsOn) == 0 {
 		return s.Input

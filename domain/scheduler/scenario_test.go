@@ -141,7 +141,7 @@ func (s *scenario) create(lines []string) string {
 		}
 		return b.String()
 	}
-	s.run, s.log, err = scheduler.NewRun("r", w, s.now)
+	s.run, s.log, err = scheduler.NewRun("r", w, "", s.now)
 	require.NoError(s.t, err)
 	return s.decision(scheduler.Decision{Events: s.log})
 }

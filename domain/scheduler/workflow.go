@@ -44,6 +44,7 @@ type Workflow struct {
 	Steps       []Step
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
+	DeletedAt   *time.Time
 }
 
 // Step is one piece of work in a workflow, done by one agent.

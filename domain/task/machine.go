@@ -34,11 +34,14 @@ type Reply struct {
 	Message Message // the role is set
 }
 
-// Complete ends the task with the agent's answer. Output is worked out from it.
+// Complete ends the task with the agent's answer. Output is worked out from it, and from what the agent said and made of
+// the same question before.
 type Complete struct {
-	At           time.Time
-	Messages     []Message
-	Artifacts    []Artifact
+	At        time.Time
+	Messages  []Message
+	Artifacts []Artifact
+	Earlier   []Event // of the log
+
 	RemoteTaskID string // the agent's own id for it; "" if it gave none, or none new
 }
 
@@ -112,7 +115,8 @@ func Apply(t Task, c Command) (Task, []Event, error) {
 		m.at = c.At
 		m.begin()
 		m.say(c.Messages, c.Artifacts)
-		m.t.Output = output(c.Messages, c.Artifacts)
+		messages, artifacts := History(c.Earlier)
+		m.t.Output = output(append(messages, c.Messages...), append(artifacts, c.Artifacts...))
 		if c.RemoteTaskID != "" {
 			m.t.RemoteTaskID = c.RemoteTaskID
 		}

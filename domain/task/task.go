@@ -43,6 +43,7 @@ const (
 	MaxName        = 255    // characters of an id that someone else gave
 	MaxInput       = 256 << 10
 	MaxOutput      = 1 << 20 // bytes of everything an agent answers
+	MaxStepInput   = 8 << 20 // bytes, in place of MaxInput, of a workflow's step: what other steps made is part of it
 	MinTimeout     = 10 * time.Second
 	MaxTimeout     = 3600 * time.Second
 	DefaultTimeout = 300 * time.Second
@@ -208,6 +209,8 @@ type Draft struct {
 	Wait             bool           // the agent is offline: the task is pending until it is back
 	Message          *Message       // the request as it was written, if that is more than title, description and input
 	Conversation     string
+	WorkflowRunID    string // of a workflow's step
+	StepIndex        *int   // of a workflow's step
 	At               time.Time
 }
 
@@ -217,7 +220,11 @@ func (d Draft) CheckRequest() error {
 	n := utf8.RuneCountInString(d.Title)
 	bad.Check(n >= 1 && n <= MaxTitle, "title", "must be 1 to %d characters long", MaxTitle)
 	bad.Check(utf8.RuneCountInString(d.Description) <= MaxDescription, "description", "must be at most %d characters long", MaxDescription)
-	bad.Check(len(d.Input) <= MaxInput, "input", "must be at most %d KiB", MaxInput>>10)
+	most := MaxInput
+	if d.WorkflowRunID != "" {
+		most = MaxStepInput
+	}
+	bad.Check(len(d.Input) <= most, "input", "must be at most %d KiB", most>>10)
 	bad.Check(d.Timeout == 0 || (d.Timeout >= MinTimeout && d.Timeout <= MaxTimeout),
 		"timeoutSeconds", "must be %d to %d", int(MinTimeout.Seconds()), int(MaxTimeout.Seconds()))
 	bad.Check(d.MaxBudget == nil || *d.MaxBudget >= 0, "maxBudgetCredits", "must not be negative")
@@ -261,7 +268,7 @@ func New(d Draft) (Task, []Event, error) {
 		RequesterUserID: d.RequesterUserID, RequesterAgentID: d.RequesterAgentID,
 		AgentID: d.AgentID, AgentOwnerID: d.AgentOwnerID, SkillID: d.SkillID,
 		Input: input, MaxBudget: d.MaxBudget, Price: price, Timeout: timeout,
-		CreatedAt: d.At, UpdatedAt: d.At, TimeoutAt: d.At.Add(timeout), Conversation: d.Conversation, Verbatim: d.Message != nil,
+		CreatedAt: d.At, UpdatedAt: d.At, TimeoutAt: d.At.Add(timeout), Conversation: d.Conversation, WorkflowRunID: d.WorkflowRunID, StepIndex: d.StepIndex, Verbatim: d.Message != nil,
 	}
 	if d.Wait {
 		t.Status = Pending

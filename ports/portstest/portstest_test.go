@@ -2,7 +2,9 @@ package portstest_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -362,4 +364,101 @@ func TestABadTracerIsCaught(t *testing.T) {
 	require.NoError(t, portstest.Tracer(t.Context(), memory.NewTracer(), memory.NewTracer()))
 	require.ErrorContains(t, portstest.Tracer(t.Context(), memory.NewTracer(), rootless{memory.NewTracer()}), "resumed")
 	require.Error(t, portstest.Tracer(t.Context(), ports.Untraced{}, ports.Untraced{}))
+}
+
+// hosted puts the suite's agents at a memory caller.
+func hosted(agents *memory.Agents, spoil func(ports.Call) ports.Call) portstest.AgentHost {
+	n := 0
+	return func(agent portstest.Agent) (string, json.RawMessage) {
+		n++
+		endpoint := fmt.Sprintf("memory:%d", n)
+		var ended sync.Map
+		agents.Handle(endpoint, func(ctx context.Context, c ports.Call) (ports.Answer, error) {
+			if a, ok := ended.Load(c.RemoteTaskID); ok && c.Message.ID == "" {
+				return a.(ports.Answer), nil
+			}
+			c = spoil(c)
+			c.RemoteTaskID, c.ContextID = "r-"+c.TaskID, "c-"+c.TaskID
+			var all ports.Answer
+			var deaf error
+			a := agent(ctx, c, func(news ports.Answer) {
+				news.State, news.RemoteTaskID, news.ContextID = ports.AnswerWorking, c.RemoteTaskID, c.ContextID
+				all.Messages, all.Artifacts = append(all.Messages, news.Messages...), append(all.Artifacts, news.Artifacts...)
+				if deaf == nil && c.Hear != nil {
+					deaf = c.Hear(ctx, news)
+				}
+			})
+			a.RemoteTaskID, a.ContextID = c.RemoteTaskID, c.ContextID
+			a.Messages, a.Artifacts = append(all.Messages, a.Messages...), append(all.Artifacts, a.Artifacts...)
+			ended.Store(c.RemoteTaskID, a)
+			return a, errors.Join(deaf, ctx.Err())
+		})
+		return endpoint, nil
+	}
+}
+
+// badCaller is a caller with a fault in its answers.
+type badCaller struct {
+	*memory.Agents
+	spoil func(ports.Answer, error) (ports.Answer, error)
+}
+
+func (b badCaller) Send(ctx context.Context, c ports.Call) (ports.Answer, error) {
+	return b.spoil(b.Agents.Send(ctx, c))
+}
+
+func TestABadAgentCallerIsCaught(t *testing.T) {
+	same := func(c ports.Call) ports.Call { return c }
+	fine := func(a ports.Answer, err error) (ports.Answer, error) { return a, err }
+	for bug, c := range map[string]struct {
+		call   func(ports.Call) ports.Call
+		answer func(ports.Answer, error) (ports.Answer, error)
+		found  string // "": nothing
+	}{
+		"none": {same, fine, ""},
+		"metadata is lost": {func(c ports.Call) ports.Call {
+			c.Message.Parts = slices.Clone(c.Message.Parts)
+			for i := range c.Message.Parts {
+				c.Message.Parts[i].Metadata = nil
+			}
+			return c
+		}, fine, "parts go both ways"},
+		"only text comes back": {same, func(a ports.Answer, err error) (ports.Answer, error) {
+			for i := range a.Artifacts {
+				a.Artifacts[i].Parts = a.Artifacts[i].Parts[:1]
+			}
+			return a, err
+		}, "parts go both ways"},
+		"news is heard twice": {func(c ports.Call) ports.Call {
+			if hear := c.Hear; hear != nil {
+				c.Hear = func(ctx context.Context, a ports.Answer) error { return errors.Join(hear(ctx, a), hear(ctx, a)) }
+			}
+			return c
+		}, fine, "is heard at once"},
+		"errors of the listener are lost": {func(c ports.Call) ports.Call {
+			if hear := c.Hear; hear != nil {
+				c.Hear = func(ctx context.Context, a ports.Answer) error { _ = hear(ctx, a); return nil }
+			}
+			return c
+		}, fine, "an error of the listener"},
+		"the context is forgotten": {same, func(a ports.Answer, err error) (ports.Answer, error) { a.ContextID = ""; return a, err }, "in the same context"},
+		"failures are silent":      {same, func(a ports.Answer, err error) (ports.Answer, error) { a.Reason = ""; return a, err }, "the agent's words"},
+		"everything is the agent's fault": {same, func(a ports.Answer, err error) (ports.Answer, error) {
+			if err != nil {
+				err = &ports.CallError{Code: task.ErrAgent, Message: err.Error()}
+			}
+			return a, err
+		}, "the listener"},
+	} {
+		t.Run(bug, func(t *testing.T) {
+			t.Parallel()
+			agents := memory.NewAgents()
+			err := portstest.AgentCaller(t.Context(), badCaller{agents, c.answer}, hosted(agents, c.call), portstest.CallerTraits{Streams: true, Nowhere: "memory:nowhere"})
+			if c.found == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorContains(t, err, c.found)
+		})
+	}
 }

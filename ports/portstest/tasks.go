@@ -81,7 +81,7 @@ var taskChecks = []Check{
 	})},
 	{"tasks/logs of many", with(func(ctx context.Context, s ports.Store, _ Traits, w world) error {
 		logs := map[string][]task.Event{}
-		var after []ports.TaskPosition
+		var after []ports.Position
 		total := 0
 		err := s.Update(ctx, func(ctx context.Context, tx ports.Tx) error {
 			clear(logs)
@@ -93,7 +93,7 @@ var taskChecks = []Check{
 				}
 				seq := i % (len(events) + 1)
 				logs[t.ID] = events[seq:]
-				after = append(after, ports.TaskPosition{TaskID: t.ID, Seq: int64(seq)})
+				after = append(after, ports.Position{ID: t.ID, Seq: int64(seq)})
 				total += len(events) - seq
 			}
 			return nil
@@ -101,14 +101,14 @@ var taskChecks = []Check{
 		if err != nil {
 			return err
 		}
-		after = append(after, ports.TaskPosition{TaskID: "unknown"})
+		after = append(after, ports.Position{ID: "unknown"})
 		for _, n := range []int{0, 1, 2, 7, 8, 9, 63, 64, 65, len(after)} {
 			for _, limit := range []int{1, 5, total, total + 1} {
 				got, err := s.Read().TaskLogs.EventsOf(ctx, after[:n], limit)
 				want := 0
 				byTask := map[string][]task.Event{}
 				for _, p := range after[:n] {
-					want += len(logs[p.TaskID])
+					want += len(logs[p.ID])
 				}
 				for _, e := range got {
 					byTask[e.TaskID] = append(byTask[e.TaskID], e)

@@ -122,7 +122,7 @@ const unknownID = "01890000-0000-7000-8000-000000000000"
 
 // fill puts ids into the parameters of a path.
 func fill(path string, ids map[string]any) string {
-	for _, name := range []string{"agentId", "taskId", "keyId"} {
+	for _, name := range []string{"agentId", "taskId", "keyId", "workflowId", "runId"} {
 		id := any(unknownID)
 		if ids[name] != nil {
 			id = ids[name]

@@ -404,6 +404,7 @@ func testScopes(t *testing.T, s *suite) {
 	u := s.signUp(t)
 	a := u.agent(t, Echo, nil)
 	task := u.ended(t, u.task(t, a["id"], nil)["id"])
+	run := u.run(t, u.workflow(t, steps(a, nil)))
 	// A key cannot grant what it does not have.
 	narrow, _ := u.key(t, a["id"], "keys:write", "tasks:read")
 	path := "/api/v1/agents/" + a["id"].(string) + "/api-keys"
@@ -419,10 +420,11 @@ func testScopes(t *testing.T, s *suite) {
 	}
 	bodies := map[string]any{
 		"register-agent": object{"name": "x", "endpoint": s.AgentURL(Gone)}, "update-agent": object{},
-		"create-api-key": object{"name": "x", "scopes": []string{"tasks:read"}},
-		"create-task":    object{"assignedAgentId": a["id"], "title": "x"},
-		"rate-agent":     object{"taskId": task["id"], "rating": 5},
-		"reply-to-task":  object{"message": object{"role": "user", "parts": []any{object{"type": "text", "data": "x"}}}},
+		"create-api-key":  object{"name": "x", "scopes": []string{"tasks:read"}},
+		"create-task":     object{"assignedAgentId": a["id"], "title": "x"},
+		"rate-agent":      object{"taskId": task["id"], "rating": 5},
+		"create-workflow": object{"name": "x", "steps": steps(a, nil)}, "update-workflow": object{},
+		"reply-to-task": object{"message": object{"role": "user", "parts": []any{object{"type": "text", "data": "x"}}}},
 	}
 	for _, op := range s.spec.operations {
 		needed, ok := op.raw["x-required-scope"].(string)
@@ -438,14 +440,14 @@ func testScopes(t *testing.T, s *suite) {
 		}
 		k, made := u.key(t, a["id"], others...)
 		id := op.raw["operationId"].(string)
-		r := request{method: op.method, path: fill(op.path, map[string]any{"agentId": a["id"], "taskId": task["id"], "keyId": made["id"]}), body: bodies[id]}
+		r := request{method: op.method, path: fill(op.path, map[string]any{"agentId": a["id"], "taskId": task["id"], "keyId": made["id"], "workflowId": run["workflowId"], "runId": run["id"]}), body: bodies[id]}
 		d := k.do(t, r).refused(http.StatusForbidden, "FORBIDDEN")
 		assert.Equal(t, needed, d["requiredScope"], id)
-		if id == "delete-agent" {
+		if id == "delete-agent" || id == "delete-workflow" {
 			continue
 		}
 		k, made = u.key(t, a["id"], needed)
-		r.path = fill(op.path, map[string]any{"agentId": a["id"], "taskId": task["id"], "keyId": made["id"]})
+		r.path = fill(op.path, map[string]any{"agentId": a["id"], "taskId": task["id"], "keyId": made["id"], "workflowId": run["workflowId"], "runId": run["id"]})
 		if status := k.do(t, r).status; id != "create-api-key" { // that one lacks what it would grant
 			assert.NotEqual(t, http.StatusForbidden, status, id)
 		}

@@ -44,9 +44,15 @@ func streamPath(id any) string { return fmt.Sprintf("/api/v1/tasks/%s/stream", i
 // stream opens a task's stream after an event; "" begins with the current state.
 func (c *client) stream(t *testing.T, taskID any, after string) *stream {
 	t.Helper()
+	return c.streamAt(t, streamPath(taskID), after)
+}
+
+// streamAt opens the stream at a path after an event; "" begins with the current state.
+func (c *client) streamAt(t *testing.T, path, after string) *stream {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.s.BaseURL+streamPath(taskID), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.s.BaseURL+path, nil)
 	require.NoError(t, err)
 	req.Header = c.header.Clone()
 	req.Header.Set("Accept", "text/event-stream")

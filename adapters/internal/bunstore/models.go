@@ -20,30 +20,34 @@ import (
 
 // views are the stores over one access.
 type views struct {
-	users    users
-	sessions sessions
-	keys     keys
-	agents   agents
-	tasks    tasks
-	ledger   books
-	trust    trusts
-	jobs     jobs
-	answers  answers
+	users     users
+	sessions  sessions
+	keys      keys
+	agents    agents
+	tasks     tasks
+	ledger    books
+	trust     trusts
+	jobs      jobs
+	answers   answers
+	workflows workflows
+	runs      runs
 }
 
 func newViews(a access) *views {
-	return &views{users{a}, sessions{a}, keys{a}, agents{a}, tasks{a}, books{a}, trusts{a}, jobs{a}, answers{a}}
+	return &views{users{a}, sessions{a}, keys{a}, agents{a}, tasks{a}, books{a}, trusts{a}, jobs{a}, answers{a}, workflows{a}, runs{a}}
 }
 
 func (v *views) tx() ports.Tx {
 	return ports.Tx{
 		Users: &v.users, Sessions: &v.sessions, Keys: &v.keys, Agents: &v.agents, Tasks: &v.tasks, Ledger: &v.ledger, Trust: &v.trust, Jobs: &v.jobs, Answers: &v.answers,
+		Workflows: &v.workflows, Runs: &v.runs,
 	}
 }
 
 func (v *views) reads() ports.Reads {
 	return ports.Reads{
 		Users: &v.users, Sessions: &v.sessions, Keys: &v.keys, Agents: &v.agents, Tasks: &v.tasks, TaskLogs: &v.tasks, Ledger: &v.ledger, Trust: &v.trust, Jobs: &v.jobs, Answers: &v.answers,
+		Workflows: &v.workflows, Runs: &v.runs, RunLogs: &v.runs,
 	}
 }
 

@@ -37,7 +37,8 @@ type rank int
 const (
 	unranked rank = iota // waits for nobody
 	rankTask
-	rankJob   // one that is claimed
+	rankJob // one that is claimed
+	rankRun
 	rankAgent // and its evidence
 	rankMoney
 	rankAccess // sessions and keys

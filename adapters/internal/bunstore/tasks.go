@@ -130,11 +130,11 @@ func (v *tasks) Events(ctx context.Context, id string, afterSeq int64, limit int
 }
 
 // EventsOf implements ports.TaskLogReader. One statement for 64 tasks.
-func (v *tasks) EventsOf(ctx context.Context, after []ports.TaskPosition, limit int) ([]task.Event, error) {
+func (v *tasks) EventsOf(ctx context.Context, after []ports.Position, limit int) ([]task.Event, error) {
 	var out []task.Event
 	for len(after) > 0 && len(out) < limit {
 		if len(after) == 1 {
-			events, err := v.Events(ctx, after[0].TaskID, after[0].Seq, limit-len(out))
+			events, err := v.Events(ctx, after[0].ID, after[0].Seq, limit-len(out))
 			return append(out, events...), err
 		}
 		q, places := qEventsOf64, 64
@@ -144,7 +144,7 @@ func (v *tasks) EventsOf(ctx context.Context, after []ports.TaskPosition, limit 
 		n := min(len(after), places)
 		args := make([]any, 0, 2*places+1)
 		for _, p := range after[:n] {
-			args = append(args, p.TaskID, p.Seq)
+			args = append(args, p.ID, p.Seq)
 		}
 		for range places - n {
 			args = append(args, "", 0) // a task that is not there has no events
