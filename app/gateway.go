@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -36,7 +37,7 @@ type SendMessage struct {
 	SkillTags []string
 	// TaskID, if set, is the open task that the message goes on with.
 	TaskID    string
-	ContextID string // the caller's name for the conversation
+	ContextID string // the caller's name for the conversation; without one, a task that begins gets a new one
 	MessageID string // the caller's own; a message that comes again under it does nothing
 	Parts     []task.Part
 	Address   string // where a caller without a credential is
@@ -90,7 +91,7 @@ func (s *Gateway) send(ctx context.Context, tasks *Tasks, c identity.Caller, in 
 	}
 	title, input := about(in.Parts)
 	return tasks.make(ctx, c, CreateTask{
-		AgentID: agentID, Title: title, Input: input, SkillID: in.SkillID, Conversation: in.ContextID,
+		AgentID: agentID, Title: title, Input: input, SkillID: in.SkillID, Conversation: cmp.Or(in.ContextID, s.NewID()),
 		Message: &task.Message{ID: in.MessageID, Parts: in.Parts},
 	})
 }

@@ -574,7 +574,7 @@ func next(t task.Task, told int64, a ports.Answer, failed *ports.CallError, time
 	case timeUp: // stopped early: the task ended elsewhere, or a clock jumped; look again
 		return nil, retryBase
 	case a.State == ports.AnswerDone:
-		return task.Complete{At: now, Messages: a.Messages, Artifacts: a.Artifacts}, 0
+		return task.Complete{At: now, Messages: a.Messages, Artifacts: a.Artifacts, RemoteTaskID: a.RemoteTaskID}, 0
 	case a.State == ports.AnswerFailed:
 		reason := a.Reason
 		if reason == "" {

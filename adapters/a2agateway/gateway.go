@@ -29,6 +29,8 @@ type Options struct {
 	// Wait is how long message/send waits at most for a task's end, and then answers with the task as it is; default two
 	// minutes.
 	Wait time.Duration
+	// Signer signs the cards; without one they are not signed.
+	Signer *Signer
 	// KeepAlive is how often a stream says that it is still there; default 15 s.
 	KeepAlive time.Duration
 }
@@ -38,11 +40,12 @@ type Gateway struct {
 	engine *app.Engine
 	opt    Options
 	log    *slog.Logger
+	began  time.Time // no card of this process is older
 }
 
 // New makes the gateway of an engine.
 func New(engine *app.Engine, opt Options) *Gateway {
-	g := &Gateway{engine: engine, opt: opt, log: opt.Logger}
+	g := &Gateway{engine: engine, opt: opt, log: opt.Logger, began: time.Now()}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}
@@ -65,6 +68,7 @@ const (
 	pathAgent = "/api/v1/a2a/agents/{agentId}"
 	wellKnown = "/.well-known/agent-card.json"
 	olderCard = "/.well-known/agent.json"
+	pathKeys  = "/.well-known/jwks.json"
 )
 
 // Patterns are the routes that the gateway serves. None of them asks for a credential; the gateway itself does where one
@@ -77,13 +81,17 @@ func Patterns() []string {
 	for _, card := range []string{wellKnown, olderCard} {
 		out = append(out, "GET "+card, "GET "+pathAgent+card)
 	}
-	return out
+	return append(out, "GET "+pathKeys)
 }
 
 // ServeHTTP implements http.Handler for requests that were routed by one of Patterns.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
-		g.serveCard(w, r)
+		if r.URL.Path == pathKeys {
+			g.serveKeys(w, r)
+		} else {
+			g.serveCard(w, r)
+		}
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
@@ -151,27 +159,30 @@ type call struct {
 	agent  string // of the URL; "" at the open door
 	speaks form
 	params fields
+	// toTheEnd makes a stream go on when the agent asks back, as a subscription's does in 1.0.
+	toTheEnd bool
 }
 
 // methods of both versions do the same things.
 var methods = map[string]struct {
 	speaks form
 	stream bool
+	needs  string // a field of params
 	do     func(*call, context.Context) (any, error)
 	follow func(*call, context.Context) (app.TaskView, error)
 }{
-	"message/send":         {speaks: v03, do: (*call).sendAndWait},
-	"SendMessage":          {speaks: v10, do: (*call).sendAndWait},
-	"message/stream":       {speaks: v03, stream: true, follow: (*call).send},
-	"SendStreamingMessage": {speaks: v10, stream: true, follow: (*call).send},
-	"tasks/get":            {speaks: v03, do: (*call).get},
-	"GetTask":              {speaks: v10, do: (*call).get},
+	"message/send":         {speaks: v03, needs: "message", do: (*call).sendAndWait},
+	"SendMessage":          {speaks: v10, needs: "message", do: (*call).sendAndWait},
+	"message/stream":       {speaks: v03, needs: "message", stream: true, follow: (*call).send},
+	"SendStreamingMessage": {speaks: v10, needs: "message", stream: true, follow: (*call).send},
+	"tasks/get":            {speaks: v03, needs: "id", do: (*call).get},
+	"GetTask":              {speaks: v10, needs: "id", do: (*call).get},
 	"ListTasks":            {speaks: v10, do: (*call).list},
 	"tasks/list":           {speaks: v10, do: (*call).list},
-	"tasks/cancel":         {speaks: v03, do: (*call).cancel},
-	"CancelTask":           {speaks: v10, do: (*call).cancel},
-	"tasks/resubscribe":    {speaks: v03, stream: true, follow: (*call).resubscribe},
-	"SubscribeToTask":      {speaks: v10, stream: true, follow: (*call).resubscribe},
+	"tasks/cancel":         {speaks: v03, needs: "id", do: (*call).cancel},
+	"CancelTask":           {speaks: v10, needs: "id", do: (*call).cancel},
+	"tasks/resubscribe":    {speaks: v03, needs: "id", stream: true, follow: (*call).resubscribe},
+	"SubscribeToTask":      {speaks: v10, needs: "id", stream: true, follow: (*call).resubscribe},
 
 	"tasks/pushNotificationConfig/set":    {speaks: v03, do: (*call).noPush},
 	"tasks/pushNotificationConfig/get":    {speaks: v03, do: (*call).noPush},
@@ -181,8 +192,8 @@ var methods = map[string]struct {
 	"GetTaskPushNotificationConfig":       {speaks: v10, do: (*call).noPush},
 	"ListTaskPushNotificationConfigs":     {speaks: v10, do: (*call).noPush},
 	"DeleteTaskPushNotificationConfig":    {speaks: v10, do: (*call).noPush},
-	"agent/getAuthenticatedExtendedCard":  {speaks: v03, do: (*call).noExtendedCard},
-	"GetExtendedAgentCard":                {speaks: v10, do: (*call).noExtendedCard},
+	"agent/getAuthenticatedExtendedCard":  {speaks: v03, do: (*call).extendedCard},
+	"GetExtendedAgentCard":                {speaks: v10, do: (*call).extendedCard},
 }
 
 // versions that the header A2A-Version may name, besides none, which is 0.3.
@@ -196,6 +207,12 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, req request) err
 	method, ok := methods[req.method]
 	if !ok {
 		return &rpcError{Code: codeMethod, Message: "there is no such method"}
+	}
+	if req.nameless { // what else is wrong with it is said first
+		if method.needs != "" && req.params.get(method.needs) == nil {
+			return invalid("params."+method.needs, "is missing")
+		}
+		return errNoID
 	}
 	c := &call{g: g, from: peer.Address(ctx), agent: strings.ToLower(r.PathValue("agentId")), speaks: method.speaks, params: req.params}
 	if auth := r.Header.Get("Authorization"); auth != "" {
@@ -216,7 +233,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, req request) err
 	if method.stream {
 		v, err := method.follow(c, ctx)
 		if err != nil {
-			return err
+			return c.inStream(w, r, req.id, err)
 		}
 		c.stream(w, r, req.id, v)
 		return nil
@@ -231,10 +248,6 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, req request) err
 
 func (c *call) noPush(context.Context) (any, error) {
 	return nil, &rpcError{Code: codePush, Message: "push notifications are not supported; follow the task's stream"}
-}
-
-func (c *call) noExtendedCard(context.Context) (any, error) {
-	return nil, &rpcError{Code: codeExtendedCard, Message: "there is no extended card"}
 }
 
 // historyLength reads how many messages are wanted; nil is all.
@@ -343,7 +356,7 @@ func (c *call) sendAndWait(ctx context.Context) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if blocking && !immediately {
+	if blocking && !immediately && !v.Status.Ended() && !v.AwaitsInput { // a message that comes again may find it so
 		if err := c.wait(ctx, v); err != nil {
 			return nil, err
 		}
@@ -351,7 +364,19 @@ func (c *call) sendAndWait(ctx context.Context) (any, error) {
 			return nil, err
 		}
 	}
+	if m := direct(v); m != nil {
+		return c.speaks.said(c.speaks.message(v.Task, *m)), nil
+	}
 	return c.speaks.wrapped(c.speaks.task(v, history)), nil
+}
+
+// direct is the agent's message if that is all of its answer: no task of its own, nothing made.
+func direct(v app.TaskView) *task.Message {
+	n := len(v.Messages)
+	if v.Status != task.Completed || v.RemoteTaskID != "" || len(v.Artifacts) > 0 || n != 2 || v.Messages[1].Role != task.RoleAgent {
+		return nil
+	}
+	return &v.Messages[1]
 }
 
 // wait waits for a task to end or to ask back, but not for ever.
@@ -411,6 +436,7 @@ func (c *call) cancel(ctx context.Context) (any, error) {
 // resubscribe finds a task to follow. In 1.0 one that has ended cannot be.
 func (c *call) resubscribe(ctx context.Context) (app.TaskView, error) {
 	v, err := c.named(ctx)
+	c.toTheEnd = c.speaks == v10
 	if err == nil && v.Status.Ended() && c.speaks == v10 {
 		err = &rpcError{Code: codeUnsupported, Message: "the task has ended: " + string(v.Status)}
 	}

@@ -65,7 +65,7 @@ func newRig(t *testing.T) *rig {
 	srv := httptest.NewServer(mux)
 	t.Cleanup(srv.Close)
 	r.url = srv.URL
-	g := a2agateway.New(engine, a2agateway.Options{PublicURL: srv.URL, Wait: 5 * time.Second, KeepAlive: 20 * time.Millisecond})
+	g := a2agateway.New(engine, a2agateway.Options{PublicURL: srv.URL, Signer: newSigner(t), Wait: 5 * time.Second, KeepAlive: 20 * time.Millisecond})
 	for _, p := range a2agateway.Patterns() {
 		mux.HandleFunc(p, func(w http.ResponseWriter, q *http.Request) {
 			g.ServeHTTP(w, q.WithContext(peer.With(q.Context(), "192.0.2."+q.Header.Get("X-Test-Address"))))
@@ -138,7 +138,7 @@ func (r *rig) call(path, method string, params any, headers ...string) answer {
 func (a answer) rpc() object {
 	a.t.Helper()
 	var v object
-	require.NoError(a.t, json.Unmarshal([]byte(a.body), &v), a.body)
+	require.NoError(a.t, json.Unmarshal([]byte(strings.TrimPrefix(a.body, "data: ")), &v), a.body) // a refused stream is one event
 	require.Equal(a.t, "2.0", v["jsonrpc"], a.body)
 	return v
 }
@@ -308,9 +308,15 @@ func TestWhatIsRefused(t *testing.T) {
 		"{":    -32700,
 		"[]":   -32600,
 		"null": -32600,
+		`{"jsonrpc":"2.0","id":1,"method":"tasks/get","params":{"id":"x","ID":"y"}}`:                                                                                          -32600,
+		`{"jsonrpc":"2.0","id":1,"id":2,"method":"tasks/get","params":{"id":"x"}}`:                                                                                            -32600,
+		`{"jsonrpc":"2.0","id":1,"method":"tasks/get","params":{"id":` + strings.Repeat("[", 65) + strings.Repeat("]", 65) + `}}`:                                             -32600,
 		`[{"jsonrpc":"2.0","id":1,"method":"tasks/get","params":{"id":"x"}}]`:                                                                                                 -32600,
 		`{"jsonrpc":"1.0","id":1,"method":"tasks/get"}`:                                                                                                                       -32600,
-		`{"jsonrpc":"2.0","method":"tasks/get"}`:                                                                                                                              -32600,
+		`{"jsonrpc":"2.0","method":"tasks/get","params":{"id":"x"}}`:                                                                                                          -32600,
+		`{"jsonrpc":"2.0","method":"tasks/get"}`:                                                                                                                              -32602,
+		`{"jsonrpc":"2.0","method":"tasks/fetch"}`:                                                                                                                            -32601,
+		`{"jsonrpc":"2.0","method":"message/send","params":{"":"x"}}`:                                                                                                         -32602,
 		`{"jsonrpc":"2.0","id":{},"method":"tasks/get"}`:                                                                                                                      -32600,
 		`{"jsonrpc":"2.0","id":1.5,"method":"tasks/get"}`:                                                                                                                     -32600,
 		`{"jsonrpc":"2.0","id":1,"method":"nothing"}`:                                                                                                                         -32601,
@@ -324,11 +330,11 @@ func TestWhatIsRefused(t *testing.T) {
 		`{"jsonrpc":"2.0","id":1,"method":"message/send","params":{"message":{"messageId":"1","role":"agent","parts":[{"kind":"text","text":"x"}]}}}`:                         -32602,
 		`{"jsonrpc":"2.0","id":1,"method":"message/send","params":{"message":{"messageId":"1","role":"user","parts":[]}}}`:                                                    -32602,
 		`{"jsonrpc":"2.0","id":1,"method":"message/send","params":{"message":{"messageId":"1","role":"user","parts":[{"kind":"text","text":1}]}}}`:                            -32602,
-		`{"jsonrpc":"2.0","id":1,"method":"message/send","params":{"message":{"messageId":"1","role":"user","parts":[{"kind":"video"}]}}}`:                                    -32005,
+		`{"jsonrpc":"2.0","id":1,"method":"message/send","params":{"message":{"messageId":"1","role":"user","parts":[{"kind":"video"}]}}}`:                                    -32602,
 		`{"jsonrpc":"2.0","id":1,"method":"message/send","params":{"message":{"messageId":"1","role":"user","parts":[{"kind":"text","text":"a\u0000"}]}}}`:                    -32602,
 		`{"jsonrpc":"2.0","id":1,"method":"message/send","params":{"message":{"messageId":"1","role":"user","taskId":"x","parts":[{"kind":"text","text":"a"}]}}}`:             -32001,
 		`{"jsonrpc":"2.0","id":1,"method":"tasks/pushNotificationConfig/set","params":{}}`:                                                                                    -32003,
-		`{"jsonrpc":"2.0","id":1,"method":"GetExtendedAgentCard"}`:                                                                                                            -32007,
+		`{"jsonrpc":"2.0","id":1,"method":"GetExtendedAgentCard"}`:                                                                                                            -31401,
 		`{"jsonrpc":"2.0","id":1,"method":"tasks/get","params":{"id":"` + strings.Repeat("x", 2<<20) + `"}}`:                                                                  -32600,
 		`{"jsonrpc":"2.0","id":1,"method":"SendMessage","params":{"message":{"messageId":"1","role":"ROLE_USER","parts":[{"text":"` + strings.Repeat("x", 300<<10) + `"}]}}}`: -32602,
 	} {
@@ -370,14 +376,15 @@ func TestTheLifeOfATask(t *testing.T) {
 		streamed := make(chan []object, 1)
 		go func() { streamed <- r.call(door(a), m[4], object{"id": v["id"]}, auth...).events() }()
 		out <- ask
-		events := <-streamed
-		last := events[len(events)-1]
-		if form == "1.0" {
-			last = last["statusUpdate"].(object)
-		} else {
+		var events []object
+		if form == "0.3" { // in 1.0 a subscription goes on
+			events = <-streamed
+			last := events[len(events)-1]
 			assert.Equal(t, true, last["final"])
+			assert.Equal(t, m[6], state(last))
 		}
-		assert.Equal(t, m[6], state(last))
+		p = says(form, "first "+form, "do it", nil)
+		assert.Equal(t, m[6], state(inner(r.call(door(a), m[0], p, auth...).result())), "a message that comes again is answered at once")
 		v = r.call(door(a), m[1], object{"id": v["id"], "historyLength": 1}, auth...).result()
 		assert.Equal(t, m[6], state(v))
 		assert.Len(t, v["history"], 1)
@@ -390,6 +397,16 @@ func TestTheLifeOfATask(t *testing.T) {
 		v = inner(r.call(door(a), m[0], says(form, "second "+form, "this", object{"taskId": v["id"], "contextId": v["contextId"]}), auth...).result())
 		assert.Equal(t, m[7], state(v))
 		assert.Len(t, v["history"], 3)
+		if form == "1.0" {
+			events = <-streamed
+			states := []any{}
+			for _, e := range events {
+				if u, ok := e["statusUpdate"].(object); ok {
+					states = append(states, state(u))
+				}
+			}
+			assert.Equal(t, m[7], states[len(states)-1])
+		}
 		assert.Equal(t, -32004, r.call(door(a), m[0], says(form, "late "+form, "this", object{"taskId": v["id"]}), auth...).code())
 		assert.Equal(t, -32002, r.call(door(a), m[2], object{"id": v["id"]}, auth...).code())
 		if form == "1.0" {
@@ -428,6 +445,7 @@ func TestTheLifeOfATask(t *testing.T) {
 	rest := r.call(door(a), "ListTasks", object{"page_size": 4, "page_token": all["nextPageToken"], "includeArtifacts": true}, auth...).result()
 	require.Len(t, rest["tasks"], 2)
 	assert.Empty(t, rest["nextPageToken"])
+	assert.InDelta(t, 6, r.call(door(a), "ListTasks", object{"status": "TASK_STATE_UNSPECIFIED"}, auth...).result()["totalSize"], 0)
 	assert.Equal(t, []any{}, r.call(door(a), "ListTasks", object{"contextId": "none"}, auth...).result()["tasks"])
 	assert.Equal(t, -32602, r.call(door(a), "ListTasks", object{"pageToken": "zzz"}, auth...).code())
 	assert.Equal(t, -32602, r.call(door(a), "ListTasks", object{"status": "sleeping"}, auth...).code())

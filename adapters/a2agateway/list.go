@@ -39,7 +39,7 @@ func (c *call) list(ctx context.Context) (any, error) {
 		}
 	}
 	q := app.TaskQuery{AgentID: c.agent, Role: "requester", Conversation: contextID, Page: app.Page{Limit: &limit, Offset: offset}}
-	if status != "" {
+	if status != "" && status != "TASK_STATE_UNSPECIFIED" {
 		known := false
 		if q.Status, known = statusOf(status); !known {
 			return nil, invalid("params.status", "is no state of a task")

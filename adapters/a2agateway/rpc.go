@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/nexus-protocol/nexus/adapters/internal/strictjson"
 	"github.com/nexus-protocol/nexus/domain/fault"
 )
 
@@ -29,6 +30,7 @@ const (
 	codeUnauthorized   = -31401
 	codeForbidden      = -31403
 	errorInfo          = "type.googleapis.com/google.rpc.ErrorInfo"
+	badRequest         = "type.googleapis.com/google.rpc.BadRequest"
 	errorDomain        = "a2a-protocol.org"
 	errorDomainOfOurs  = "nexus"
 	maxRequest         = 1 << 20
@@ -48,8 +50,54 @@ type rpcError struct {
 // Error implements error.
 func (e *rpcError) Error() string { return fmt.Sprintf("%d %s", e.Code, e.Message) }
 
+var errNoID = &rpcError{Code: codeRequest, Message: "a request has an id, which is a string or a whole number"}
+
 func invalid(path, message string) *rpcError {
 	return &rpcError{Code: codeParams, Message: path + " " + message}
+}
+
+// reasons are A2A's names of its codes.
+var reasons = map[int]string{
+	codeTaskNotFound: "TASK_NOT_FOUND", codeNotCancelable: "TASK_NOT_CANCELABLE", codePush: "PUSH_NOTIFICATION_NOT_SUPPORTED",
+	codeUnsupported: "UNSUPPORTED_OPERATION", codeContentType: "CONTENT_TYPE_NOT_SUPPORTED", codeAgentAnswer: "INVALID_AGENT_RESPONSE",
+	codeExtendedCard: "EXTENDED_AGENT_CARD_NOT_CONFIGURED", codeVersion: "VERSION_NOT_SUPPORTED",
+}
+
+// explain adds what machines read: google.rpc's ErrorInfo, under A2A's name of the code where it has one, else under ours.
+func (e *rpcError) explain(f *fault.Error) *rpcError {
+	out := *e
+	info := object{"@type": errorInfo, "reason": reasons[e.Code], "domain": errorDomain}
+	metadata := object{} // of texts only
+	if f != nil {
+		if info["reason"] == "" {
+			info["reason"], info["domain"] = f.Code, errorDomainOfOurs
+		} else {
+			metadata["nexusCode"] = f.Code
+		}
+		for k, v := range f.Details {
+			if k != "fields" {
+				metadata[k] = fmt.Sprint(v)
+			}
+		}
+	}
+	if info["reason"] == "" {
+		return &out
+	}
+	if len(metadata) > 0 {
+		info["metadata"] = metadata
+	}
+	out.Data = append(out.Data, info)
+	if f == nil {
+		return &out
+	}
+	if fields, ok := f.Details["fields"].([]fault.Field); ok {
+		wrong := make([]object, 0, len(fields))
+		for _, w := range fields {
+			wrong = append(wrong, object{"field": w.Path, "description": w.Message})
+		}
+		out.Data = append(out.Data, object{"@type": badRequest, "fieldViolations": wrong})
+	}
+	return &out
 }
 
 // codes of ours that A2A has one for.
@@ -61,7 +109,7 @@ var codes = map[fault.Code]int{
 // errorOf translates a refusal. What is not meant for callers is opaque; internal tells that it must be logged.
 func errorOf(err error) (out *rpcError, internal bool) {
 	if errors.As(err, &out) {
-		return out, false
+		return out.explain(nil), false
 	}
 	f, ok := fault.As(err)
 	if !ok || f.Kind == fault.Internal {
@@ -71,11 +119,7 @@ func errorOf(err error) (out *rpcError, internal bool) {
 	if code, ok := codes[f.Code]; ok {
 		out.Code = code
 	}
-	info := object{"@type": errorInfo, "reason": f.Code, "domain": errorDomainOfOurs}
-	if len(f.Details) > 0 {
-		info["metadata"] = f.Details
-	}
-	out.Data = []object{info}
+	out = out.explain(f)
 	switch f.Kind {
 	case fault.Unauthenticated:
 		out.status = http.StatusUnauthorized
@@ -98,6 +142,8 @@ type request struct {
 	id     json.RawMessage
 	method string
 	params fields
+	// nameless is a request without an id, which is answered with what is wrong with it.
+	nameless bool
 }
 
 // readRequest reads a JSON-RPC request. What can be told of its id is there with an error too.
@@ -105,6 +151,9 @@ func readRequest(body []byte) (request, error) {
 	req := request{id: json.RawMessage("null")}
 	if !json.Valid(body) {
 		return req, &rpcError{Code: codeParse, Message: "the body is not JSON"}
+	}
+	if err := strictjson.Check(body); err != nil {
+		return req, &rpcError{Code: codeRequest, Message: "the body cannot be taken: " + err.Error()}
 	}
 	if trimmed := bytes.TrimSpace(body); trimmed[0] == '[' {
 		return req, &rpcError{Code: codeRequest, Message: "batches are not served; send one request at a time"}
@@ -114,10 +163,13 @@ func readRequest(body []byte) (request, error) {
 		return req, &rpcError{Code: codeRequest, Message: "send one JSON-RPC request"}
 	}
 	id, ok := f["id"]
-	if ok && !bytes.ContainsAny(id[:1], "{[tf") && !bytes.ContainsAny(id, ".eE") || ok && id[0] == '"' {
+	switch {
+	case !ok:
+		req.nameless = true
+	case id[0] == '"', !bytes.ContainsAny(id[:1], "{[tf") && !bytes.ContainsAny(id, ".eE"):
 		req.id = id
-	} else {
-		return req, &rpcError{Code: codeRequest, Message: "a request has an id, which is a string or a whole number"}
+	default:
+		return req, errNoID
 	}
 	var version string
 	if json.Unmarshal(f["jsonrpc"], &version) != nil || version != "2.0" {

@@ -14,6 +14,22 @@ import (
 // writeFor bounds each single write of a stream: who does not read it is not waited for.
 const writeFor = 10 * time.Second
 
+// inStream refuses a stream. Clients of 0.3 read nothing but events after HTTP's 200.
+func (c *call) inStream(w http.ResponseWriter, r *http.Request, id json.RawMessage, err error) error {
+	e, internal := errorOf(err)
+	if c.speaks == v10 || internal || e.status != 0 {
+		return err
+	}
+	body, err := encode(object{"jsonrpc": "2.0", "id": id, "error": e})
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = w.Write(bytes.Join([][]byte{[]byte("data: "), body, []byte("\n\n")}, nil)) // whoever does not read it any more is told nothing
+	return nil
+}
+
 // stream answers with the task and then with what happens to it, as server-sent events.
 func (c *call) stream(w http.ResponseWriter, r *http.Request, id json.RawMessage, v app.TaskView) {
 	ctx, cancel := context.WithCancel(r.Context())
@@ -46,7 +62,7 @@ func (c *call) stream(w http.ResponseWriter, r *http.Request, id json.RawMessage
 	if !data(c.speaks.wrapped(c.speaks.task(v, nil)), nil) {
 		return
 	}
-	if v.Status.Ended() || v.AwaitsInput { // nothing is to come, which callers of 0.3 want to be told
+	if v.Status.Ended() || v.AwaitsInput && !c.toTheEnd { // nothing is to come, which callers of 0.3 want to be told
 		last := app.TaskEvent{Event: task.Event{Kind: task.EventStatus, Status: v.Status, AwaitsInput: v.AwaitsInput, Error: v.Error, At: v.UpdatedAt}}
 		if v.Status.Ended() {
 			last.Kind = task.EventComplete
@@ -92,7 +108,7 @@ func (c *call) stream(w http.ResponseWriter, r *http.Request, id json.RawMessage
 			}
 		}
 		for _, e := range events {
-			if said := c.speaks.event(v.Task, e); said != nil && !data(said, nil) || over(e) {
+			if said := c.speaks.event(v.Task, e); said != nil && !data(said, nil) || over(e) && (!c.toTheEnd || e.Kind == task.EventComplete) {
 				return
 			}
 		}

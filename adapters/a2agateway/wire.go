@@ -126,7 +126,7 @@ func readPart(f fields, speaks *form) (task.Part, error) {
 		}
 		return filePart(v, p.Metadata), nil
 	default:
-		return p, &rpcError{Code: codeContentType, Message: "a part must be text, data or a file"}
+		return p, invalid("params.message.parts", "has one that is neither text, data nor a file")
 	}
 	if len(p.Data) == 0 {
 		return p, invalid("params.message.parts", "has one without content")
@@ -260,6 +260,14 @@ func (s form) wrapped(task object) object {
 		return object{"task": task}
 	}
 	return task
+}
+
+// said is a message as the answer to a message.
+func (s form) said(m object) object {
+	if s == v10 {
+		return object{"message": m}
+	}
+	return m
 }
 
 // event is a change as the caller reads it; nil for one that it does not get to see.

@@ -8,18 +8,17 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/nexus-protocol/nexus/adapters/internal/strictjson"
 	"github.com/nexus-protocol/nexus/domain/credits"
 	"github.com/nexus-protocol/nexus/domain/fault"
 )
 
 // Limits of a JSON body.
 const (
-	maxDepth   = 64    // of nesting
 	maxFaults  = 100   // that one answer lists
 	maxNumber  = 1_000 // characters of one number
 	maxPathKey = 64    // characters of a key, as shown in a path
@@ -215,8 +214,8 @@ func (c *checker) word(schema *huma.Schema) error {
 
 // enter goes one level down.
 func (c *checker) enter() error {
-	if len(c.path) >= maxDepth {
-		return c.malformed("is nested more than %d deep", maxDepth)
+	if len(c.path) >= strictjson.MaxDepth {
+		return c.malformed("is nested more than %d deep", strictjson.MaxDepth)
 	}
 	c.pos++
 	c.path = append(c.path, step{})
@@ -283,7 +282,7 @@ func (c *checker) object(schema *huma.Schema) error {
 		return err
 	}
 	here := len(c.path) - 1
-	var keys keySet
+	var keys strictjson.KeySet
 	var known []string
 	if schema != nil {
 		c.out = append(c.out, '{')
@@ -306,7 +305,7 @@ func (c *checker) object(schema *huma.Schema) error {
 			return err
 		}
 		c.path[here] = step{key: key, index: -1}
-		if !keys.add(key) {
+		if !keys.Add(key) {
 			c.pos = at
 			return c.malformed("is there more than once; keys that differ only by case count as the same")
 		}
@@ -340,51 +339,6 @@ func (c *checker) object(schema *huma.Schema) error {
 	}
 	c.leave()
 	return nil
-}
-
-// keySet knows the keys of one object, without regard to case.
-type keySet struct {
-	few  []string
-	many map[string]struct{}
-}
-
-// add is false for a key that is there already.
-func (s *keySet) add(key string) bool {
-	key = foldCase(key)
-	if s.many == nil {
-		if slices.Contains(s.few, key) {
-			return false
-		}
-		if s.few = append(s.few, key); len(s.few) > 16 {
-			s.many = make(map[string]struct{}, 64)
-			for _, k := range s.few {
-				s.many[k] = struct{}{}
-			}
-		}
-		return true
-	}
-	if _, ok := s.many[key]; ok {
-		return false
-	}
-	s.many[key] = struct{}{}
-	return true
-}
-
-// foldCase returns one form for all spellings that strings.EqualFold, and so encoding/json, takes as equal.
-func foldCase(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case 'a' <= r && r <= 'z':
-			return r - 'a' + 'A'
-		case r < utf8.RuneSelf:
-			return r
-		}
-		least := r
-		for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
-			least = min(least, f)
-		}
-		return least
-	}, s)
 }
 
 // text reads a string and returns what it says.

@@ -41,6 +41,8 @@ type Complete struct {
 	Messages  []Message
 	Artifacts []Artifact
 	Earlier   []Event // of the log
+
+	RemoteTaskID string // the agent's own id for it; "" if it gave none, or none new
 }
 
 // Fail ends the task without success.
@@ -115,6 +117,9 @@ func Apply(t Task, c Command) (Task, []Event, error) {
 		m.say(c.Messages, c.Artifacts)
 		messages, artifacts := History(c.Earlier)
 		m.t.Output = output(append(messages, c.Messages...), append(artifacts, c.Artifacts...))
+		if c.RemoteTaskID != "" {
+			m.t.RemoteTaskID = c.RemoteTaskID
+		}
 		m.end(Completed, nil)
 	case Fail:
 		m.at = c.At
