@@ -11,7 +11,7 @@ RACE := -race
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-faults lint fmt bench bench-discovery trust-sim fuzz check tidy clean
+.PHONY: help run build test test-faults lint fmt bench bench-workflows bench-discovery trust-sim fuzz check tidy clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -28,8 +28,9 @@ ifndef RACE
 endif
 	$(GO) tool $(TOOLS) gotestsum --format pkgname-and-test-fails -- $(RACE) -timeout 10m ./...
 
-test-faults: ## Run the fault tests for ten minutes
+test-faults: ## Run the fault tests for ten minutes, and runs of workflows for one
 	NEXUS_FAULTS=10m $(GO) test -run TestFaults -timeout 25m -v ./cmd/nexus
+	NEXUS_FAULTS=60s $(GO) test -run TestRunsOutliveTheirServers -timeout 10m -v ./cmd/nexus
 
 lint: ## Run the linters
 	$(GO) vet ./...
@@ -47,6 +48,9 @@ trust-sim: ## Try the scores of trust on made-up markets, beside three others
 bench-discovery: ## Ask 1 000 000 agents on PostgreSQL and 100 000 on SQLite
 	$(GO) test -run '^$$' -bench Discovery -benchtime 1x -timeout 30m ./adapters/postgres
 	$(GO) test -run '^$$' -bench StoreDiscover -benchtime 200x -timeout 30m ./adapters/sqlite
+
+bench-workflows: ## Run workflows here and on other engines, side by side
+	cd .bench && $(GO) test -run '^$$' -bench Workflows -benchtime 1x -timeout 20m .
 
 fuzz: ## Fuzz every decoder of strangers' bytes, 30 s each
 	set -e; for p in $$(grep -rl '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u); do \
