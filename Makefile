@@ -11,7 +11,7 @@ RACE := -race
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-faults lint fmt bench fuzz check tidy clean
+.PHONY: help run build test test-faults lint fmt bench bench-discovery trust-sim fuzz check tidy clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -40,6 +40,13 @@ fmt: ## Format the code
 
 bench: ## Run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchtime 2s ./cmd/... ./adapters/sqlite/... ./domain/...
+
+trust-sim: ## Try the scores of trust on made-up markets, beside three others
+	$(GO) run ./examples/trustsim -markets 10
+
+bench-discovery: ## Ask 1 000 000 agents on PostgreSQL and 100 000 on SQLite
+	$(GO) test -run '^$$' -bench Discovery -benchtime 1x -timeout 30m ./adapters/postgres
+	$(GO) test -run '^$$' -bench StoreDiscover -benchtime 200x -timeout 30m ./adapters/sqlite
 
 fuzz: ## Fuzz every decoder of strangers' bytes, 30 s each
 	set -e; for p in $$(grep -rl '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u); do \

@@ -22,7 +22,7 @@ type Agents struct{ *core }
 const cardTimeout = 3 * time.Second
 
 // Register adds an agent of the caller's. Its card is fetched first, for at most three seconds; an agent that does not
-// answer is registered as offline. Any known caller may call it. One commit.
+// answer is registered as offline. Any known caller may call it. One read, one commit.
 func (s *Agents) Register(ctx context.Context, c identity.Caller, in registry.Profile) (registry.Agent, error) {
 	if err := identity.Authorize(c, identity.AgentRegister, identity.Resource{}); err != nil {
 		return registry.Agent{}, err
@@ -32,7 +32,15 @@ func (s *Agents) Register(ctx context.Context, c identity.Caller, in registry.Pr
 	}
 	now := s.now()
 	newcomer := trust.Newcomer("", now, *s.Weights)
+	given, bad, err := s.Store.Read().Trust.GivenUp(ctx, c.UserID)
+	if err != nil {
+		return registry.Agent{}, fmt.Errorf("read trust profile: %w", err)
+	}
+	if bad { // what it was trusted with before goes with its owner
+		newcomer = trust.Successor("", now, given, *s.Weights)
+	}
 	a, err := registry.Register(s.NewID(), c.UserID, in, newcomer.Score, now)
+	a.TrustBound = newcomer.Bound
 	if err == nil {
 		err = s.checkSchemas(a)
 	}

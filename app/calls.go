@@ -89,6 +89,17 @@ type atAgent struct {
 	waiting []*turn
 }
 
+// load is how many calls of the agent are under way here, or wait for it.
+func (t *turns) load(agentID string) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	at := t.agents[agentID]
+	if at == nil {
+		return 0
+	}
+	return at.calls + len(at.waiting)
+}
+
 // turn is leave to call an agent, once ready is closed. Whoever has it must give it back.
 type turn struct {
 	of      *turns

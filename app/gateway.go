@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -86,7 +85,7 @@ func (s *Gateway) send(ctx context.Context, tasks *Tasks, c identity.Caller, in 
 	agentID := in.AgentID
 	if agentID == "" {
 		var err error
-		if agentID, err = s.choose(ctx, c, in); err != nil {
+		if agentID, err = s.route(ctx, c, in); err != nil {
 			return TaskView{}, err
 		}
 	}
@@ -97,30 +96,20 @@ func (s *Gateway) send(ctx context.Context, tasks *Tasks, c identity.Caller, in 
 	})
 }
 
-// choose finds the most trusted agent that is online and has the skill. For a stranger it must cost nothing.
-func (s *Gateway) choose(ctx context.Context, c identity.Caller, in SendMessage) (string, error) {
+// route finds the best agent for the skill. For a stranger it must cost nothing.
+func (s *Gateway) route(ctx context.Context, c identity.Caller, in SendMessage) (string, error) {
 	if in.SkillID == "" && len(in.SkillTags) == 0 {
 		var bad fault.Fields
 		bad.Add("params", "do not say which agent is meant: name it in metadata.agentId, or what it must know in metadata.skillId or metadata.skillTags; or send the message to /api/v1/a2a/agents/{id}")
 		return "", bad.Err()
 	}
-	q := registry.Query{SkillID: in.SkillID, SkillTags: in.SkillTags, Status: registry.Online, Sort: registry.SortTrust, Limit: 1}
+	w := wanted{skillID: in.SkillID, skillTags: in.SkillTags, notOf: c.UserID}
 	if !c.Known() {
 		free := credits.Amount(0)
-		q.MaxPrice = &free
+		w.maxPrice = &free
 	}
-	q, err := q.Normalize()
-	if err != nil {
-		return "", err
-	}
-	found, _, err := s.Store.Read().Agents.Discover(ctx, q, s.now())
-	if err != nil {
-		return "", fmt.Errorf("discover: %w", err)
-	}
-	if len(found) == 0 {
-		return "", fault.New(fault.NotFound, fault.CodeAgentNotFound, "no agent that is online has this skill")
-	}
-	return found[0].ID, nil
+	a, _, err := s.choose(ctx, w)
+	return a.ID, err
 }
 
 // about makes a title of a message, and finds the data in it, if that is an object.

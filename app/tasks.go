@@ -28,6 +28,7 @@ type TaskView struct {
 	task.Task
 	Messages  []task.Message
 	Artifacts []task.Artifact
+	Why       string // of a task just created: why its agent was chosen; "" if the requester named it
 }
 
 func view(t task.Task, events []task.Event) TaskView {
@@ -38,7 +39,8 @@ func view(t task.Task, events []task.Event) TaskView {
 
 // CreateTask is what a requester asks for.
 type CreateTask struct {
-	AgentID     string
+	AgentID     string   // "": the best one for SkillID or SkillTags
+	SkillTags   []string // any of these; only without AgentID
 	Title       string
 	Description string
 	Input       json.RawMessage // nil or a JSON object
@@ -55,7 +57,8 @@ type CreateTask struct {
 }
 
 // Create takes a task on: the price is held, and the task is forwarded to the agent soon after. Any known caller may
-// call it, and pays. The caller's key's agent, if any, is the requester. One commit; with a skill one read before it.
+// call it, and pays. The caller's key's agent, if any, is the requester. One commit; with a skill one read before it, and
+// with no agent named another one, in which the best is chosen.
 func (s *Tasks) Create(ctx context.Context, c identity.Caller, in CreateTask) (TaskView, error) {
 	if err := identity.Authorize(c, identity.TaskCreate, identity.Resource{}); err != nil {
 		return TaskView{}, err
@@ -65,6 +68,12 @@ func (s *Tasks) Create(ctx context.Context, c identity.Caller, in CreateTask) (T
 
 // make creates a task for a caller who may, or for a stranger.
 func (s *Tasks) make(ctx context.Context, c identity.Caller, in CreateTask) (TaskView, error) {
+	if in.AgentID == "" && in.SkillID == "" && len(in.SkillTags) == 0 {
+		var bad fault.Fields
+		bad.Add("assignedAgentId", "must name an agent; or say by skillId or skillTags what it must know")
+		return TaskView{}, bad.Err()
+	}
+	var why string
 	draft := task.Draft{
 		Title: in.Title, Description: in.Description, Input: in.Input, Timeout: in.Timeout, SkillID: in.SkillID,
 		MaxBudget: in.MaxBudget, Message: in.Message, Conversation: in.Conversation, RequesterUserID: c.UserID, RequesterAgentID: c.AgentID, AgentID: in.AgentID,
@@ -80,6 +89,13 @@ func (s *Tasks) make(ctx context.Context, c identity.Caller, in CreateTask) (Tas
 	var checked json.RawMessage // the schema that the input was held against
 	if err := s.replay(ctx, c); err != nil {
 		return TaskView{}, err
+	}
+	if in.AgentID == "" {
+		best, reason, err := s.choose(ctx, wanted{skillID: in.SkillID, skillTags: in.SkillTags, minTrust: in.MinTrust, maxPrice: in.MaxBudget, notOf: c.UserID})
+		if err != nil {
+			return TaskView{}, err
+		}
+		in.AgentID, draft.AgentID, why = best.ID, best.ID, reason
 	}
 	if in.SkillID != "" {
 		a, err := liveAgent(ctx, s.Store.Read().Agents.Get, in.AgentID)
@@ -125,6 +141,7 @@ func (s *Tasks) make(ctx context.Context, c identity.Caller, in CreateTask) (Tas
 			}
 		}
 		out = view(t, events)
+		out.Why = why
 		return s.insert(ctx, u, t, events, a, ports.PriorityInteractive)
 	})
 	return out, err
@@ -288,23 +305,44 @@ func (c *core) learn(ctx context.Context, u *unit, t task.Task, agent registry.A
 	default:
 		return nil
 	}
-	return c.weigh(ctx, u, agent, e, nil)
+	return c.weigh(ctx, u, agent, t, e, nil)
 }
 
-// weigh adds one piece of evidence to an agent's profile. event, if not nil, gets the event.
-func (c *core) weigh(ctx context.Context, u *unit, agent registry.Agent, e trust.Evidence, event *trust.Event) error {
-	p, ok, err := u.Tx.Trust.Lock(ctx, agent.ID)
+// weigh adds one piece of evidence, about a task, to an agent's profile. event, if not nil, gets the event.
+func (c *core) weigh(ctx context.Context, u *unit, agent registry.Agent, t task.Task, e trust.Evidence, event *trust.Event) error {
+	requester := t.RequesterUserID
+	if e.Own {
+		requester = ""
+	}
+	p, d, ok, err := u.Tx.Trust.Lock(ctx, agent.ID, requester)
 	if err != nil {
 		return fmt.Errorf("lock trust profile: %w", err)
 	}
 	if !ok {
-		p = trust.Newcomer(agent.ID, agent.CreatedAt, *c.Weights)
+		p = trust.Resumed(agent.ID, agent.CreatedAt, agent.TrustScore, *c.Weights)
+	}
+	if requester != "" {
+		price := float64(t.Price) / float64(credits.Credit)
+		rating := e.Type == trust.RatingReceived
+		e.Source = d.Source(price, rating, e.At)
+		tasks, paid := 1.0, 0.0
+		if t.Status == task.Completed && !rating {
+			paid = price
+		}
+		before := d.Rater
+		d.Rater = trust.Rater{UserID: requester}
+		if rating {
+			tasks = 0
+			judged := before.Judged(e.Stars, p)
+			d.Rater.Agreed, d.Rater.Disagreed = judged.Agreed-before.Agreed, judged.Disagreed-before.Disagreed
+		}
+		d.OwnerUserID, d.Pair = t.AgentOwnerID, d.Pair.Dealt(tasks, paid, e.Source, e.At)
 	}
 	next, ev := trust.Apply(p, e, *c.Weights)
 	if event != nil {
 		*event = ev
 	}
-	if err := u.Tx.Trust.Save(ctx, next, ev); err != nil {
+	if err := u.Tx.Trust.Save(ctx, next, ev, d); err != nil {
 		return fmt.Errorf("save trust profile: %w", err)
 	}
 	return nil

@@ -1,8 +1,13 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"time"
 
 	"github.com/nexus-protocol/nexus/domain/fault"
 	"github.com/nexus-protocol/nexus/domain/identity"
@@ -39,7 +44,7 @@ func (s *Trust) Profile(ctx context.Context, c identity.Caller, agentID string) 
 		return out, fmt.Errorf("read trust profile: %w", err)
 	}
 	if !ok {
-		p = trust.Newcomer(agentID, a.CreatedAt, *s.Weights)
+		p = trust.Resumed(agentID, a.CreatedAt, a.TrustScore, *s.Weights)
 	}
 	out.Profile = p
 	if out.Recent, _, err = r.Trust.Events(ctx, agentID, ports.Page{Limit: recentEvents}); err != nil {
@@ -104,10 +109,172 @@ func (s *Trust) Rate(ctx context.Context, c identity.Caller, agentID string, in 
 		if reason == "" {
 			reason = fmt.Sprintf("rated %d of 5", in.Stars)
 		}
-		return s.weigh(ctx, u, a, trust.Evidence{
+		return s.weigh(ctx, u, a, t, trust.Evidence{
 			Type: trust.RatingReceived, EventID: u.id(), TaskID: t.ID, At: u.now, Reason: reason, Stars: in.Stars,
 			Own: t.AgentOwnerID == t.RequesterUserID,
 		}, &event)
 	})
 	return event, err
+}
+
+// trustDays is how many days of scores are told at most.
+const trustDays = 365
+
+// DayScore is an agent's score at the end of a UTC day.
+type DayScore struct {
+	Day   string // 2006-01-02
+	Score float64
+}
+
+// Daily returns an agent's score at the end of each of the last days, oldest first, today as it is now; days before the
+// agent's registration are left out. Any known caller may call it, for a deleted agent too. Two reads.
+func (s *Trust) Daily(ctx context.Context, c identity.Caller, agentID string, days int) ([]DayScore, error) {
+	if err := identity.Authorize(c, identity.TrustRead, identity.Resource{}); err != nil {
+		return nil, err
+	}
+	var bad fault.Fields
+	bad.Check(days >= 1 && days <= trustDays, "days", "must be 1 to %d", trustDays)
+	if err := bad.Err(); err != nil {
+		return nil, err
+	}
+	r := s.Store.Read()
+	a, err := r.Agents.Get(ctx, agentID)
+	if err != nil {
+		return nil, err
+	}
+	var ends []time.Time
+	for end := s.now().Truncate(24*time.Hour).AddDate(0, 0, 1); len(ends) < days && end.After(a.CreatedAt); end = end.AddDate(0, 0, -1) {
+		ends = append(ends, end)
+	}
+	slices.Reverse(ends)
+	scores, err := r.Trust.ScoresAt(ctx, agentID, ends)
+	if err != nil {
+		return nil, fmt.Errorf("read scores: %w", err)
+	}
+	out := make([]DayScore, len(ends))
+	p, known, err := r.Trust.Profile(ctx, agentID)
+	if err != nil {
+		return nil, fmt.Errorf("read trust profile: %w", err)
+	}
+	start := a.TrustScore // without evidence it is what it was registered with
+	if known {
+		start = trust.Started(p, *s.Weights)
+	}
+	for i, end := range ends {
+		out[i] = DayScore{Day: end.AddDate(0, 0, -1).Format(time.DateOnly), Score: start}
+		if scores[i] != nil {
+			out[i].Score = *scores[i]
+		}
+	}
+	return out, nil
+}
+
+// Verdict is what came of working out an agent's profile again from its events.
+type Verdict struct {
+	AgentID string
+	Events  int
+	// Wrong names what does not agree; "" if all does.
+	Wrong string
+}
+
+// verifyBatch is how many events are read at a time.
+const verifyBatch = 1_000
+
+// Verify works an agent's profile out again from its events. It is for the operator's command line. It reads all events of
+// the agent; while tasks of it end it may find them out of step.
+func (s *Trust) Verify(ctx context.Context, agentID string) (Verdict, error) {
+	v := Verdict{AgentID: agentID}
+	r := s.Store.Read()
+	if _, err := r.Agents.Get(ctx, agentID); err != nil {
+		return v, err
+	}
+	stored, known, err := r.Trust.Profile(ctx, agentID)
+	if err != nil || !known {
+		return v, err
+	}
+	var all []trust.Event
+	for {
+		some, _, err := r.Trust.Events(ctx, agentID, ports.Page{Limit: verifyBatch, Offset: len(all)})
+		if err != nil {
+			return v, fmt.Errorf("read trust events: %w", err)
+		}
+		all = append(all, some...)
+		if len(some) < verifyBatch {
+			break
+		}
+	}
+	v.Events = len(all)
+	slices.SortFunc(all, func(a, b trust.Event) int { return cmp.Compare(a.Seq, b.Seq) })
+	p := trust.Resumed(agentID, stored.Since, trust.Started(stored, *s.Weights), *s.Weights)
+	p.Start = stored.Start
+	for _, e := range all {
+		if e.Seq == 0 {
+			v.Wrong = "it has events from before the weight of each was kept"
+			return v, nil
+		}
+		var ok bool
+		if p, ok = trust.Replay(p, e, *s.Weights); !ok {
+			v.Wrong = fmt.Sprintf("event %d (%s) is missing, or its scores are not what it leads to: %g", e.Seq, e.ID, p.Score)
+			return v, nil
+		}
+	}
+	if !p.Agrees(stored) {
+		v.Wrong = fmt.Sprintf("the profile is not what its events lead to: a score of %g where %g is kept", p.Damped(stored.Damping, p.UpdatedAt, *s.Weights).Score, stored.Score)
+	}
+	return v, nil
+}
+
+// The bounds of a pass.
+const (
+	passPage  = 5_000     // payments read at a time
+	passMost  = 2_000_000 // payments that a pass looks at
+	passBatch = 200       // users or agents in a commit
+)
+
+// pass looks for rings in the payments, and lets what it finds stand.
+func (c *core) pass(ctx context.Context) error {
+	r := c.Store.Read()
+	var all []trust.Payment
+	for after := (trust.Payment{}); len(all) < passMost; {
+		some, err := r.Trust.Payments(ctx, after.AgentID, after.FromUserID, passPage)
+		if err != nil {
+			return fmt.Errorf("read payments: %w", err)
+		}
+		all = append(all, some...)
+		if len(some) < passPage {
+			break
+		}
+		after = some[len(some)-1]
+	}
+	found := trust.Pass(all, trust.DefaultPass())
+	users := slices.Sorted(maps.Keys(found.Standing))
+	for users := range slices.Chunk(users, passBatch) {
+		standing := make(map[string]float64, len(users))
+		for _, id := range users {
+			standing[id] = found.Standing[id]
+		}
+		if err := c.commit(ctx, func(ctx context.Context, u *unit) error { return u.Tx.Trust.Stand(ctx, standing) }); err != nil {
+			return fmt.Errorf("save standing: %w", err)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(found.Damping)) {
+		p, known, err := r.Trust.Profile(ctx, id)
+		if err != nil {
+			return fmt.Errorf("read trust profile: %w", err)
+		}
+		if !known || math.Abs(p.Damping-found.Damping[id]) < 0.01 {
+			continue
+		}
+		err = c.commit(ctx, func(ctx context.Context, u *unit) error {
+			p, _, known, err := u.Tx.Trust.Lock(ctx, id, "")
+			if err != nil || !known {
+				return err
+			}
+			return u.Tx.Trust.Settle(ctx, p.Damped(found.Damping[id], u.now, *c.Weights))
+		})
+		if err != nil {
+			return fmt.Errorf("damp %s: %w", id, err)
+		}
+	}
+	return nil
 }

@@ -2,6 +2,7 @@ package ports
 
 import (
 	"context"
+	"time"
 
 	"github.com/nexus-protocol/nexus/domain/trust"
 )
@@ -12,14 +13,28 @@ type TrustReader interface {
 	Profile(ctx context.Context, agentID string) (p trust.Profile, ok bool, err error)
 	// Events returns an agent's trust events, newest first, and how many there are in all.
 	Events(ctx context.Context, agentID string, page Page) ([]trust.Event, int, error)
+	// ScoresAt returns the agent's score after its last event before each of the moments, nil where there was none.
+	ScoresAt(ctx context.Context, agentID string, moments []time.Time) ([]*float64, error)
+	// GivenUp returns the lowest profile of the agents that the user has deleted; ok is false when none has one.
+	GivenUp(ctx context.Context, ownerUserID string) (p trust.Profile, ok bool, err error)
+	// Payments returns what was paid between users and agents, in the order of agent and user and after the given ones, at
+	// most limit. "" is before all.
+	Payments(ctx context.Context, afterAgentID, afterUserID string, limit int) ([]trust.Payment, error)
 }
 
 // TrustStore changes it.
 type TrustStore interface {
 	TrustReader
 	// Lock is Profile, and keeps the agent's evidence from changing until the transaction ends, also when there is none.
-	Lock(ctx context.Context, agentID string) (p trust.Profile, ok bool, err error)
-	// Save writes the profile and the event that led to it, and puts the score into the agent. A second rating of one
-	// task is ALREADY_RATED; any other second event of one type for one task is ErrDuplicate.
-	Save(ctx context.Context, p trust.Profile, e trust.Event) error
+	// d is what is known of the requester, with the UserIDs as they were given; without a requester there is nothing.
+	Lock(ctx context.Context, agentID, requesterID string) (p trust.Profile, d trust.Dealings, ok bool, err error)
+	// Save writes the profile and the event that led to it, and puts score and bound into the agent. Of d it writes the
+	// pair and, for a rating, adds what the rating adds to the rater's agreement, which are the differences that d has;
+	// without a UserID it writes none. A second rating of one task is ALREADY_RATED; any other second event of one type
+	// for one task is ErrDuplicate.
+	Save(ctx context.Context, p trust.Profile, e trust.Event, d trust.Dealings) error
+	// Settle writes a locked profile that changed without an event, and puts score and bound into the agent.
+	Settle(ctx context.Context, p trust.Profile) error
+	// Stand writes the standing of users after a pass.
+	Stand(ctx context.Context, standing map[string]float64) error
 }

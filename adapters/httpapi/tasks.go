@@ -25,6 +25,7 @@ type taskJSON struct {
 	RequesterUserID  *string        `json:"requesterUserId" format:"uuid" doc:"null when a stranger asked, of an agent that costs nothing."`
 	RequesterAgentID *string        `json:"requesterAgentId" format:"uuid" doc:"null when a person asked."`
 	AssignedAgentID  string         `json:"assignedAgentId" format:"uuid"`
+	AssignmentReason string         `json:"assignmentReason,omitempty" doc:"In the answer to the creation of a task without assignedAgentId: why this agent was chosen."`
 	SkillID          *string        `json:"skillId"`
 	Input            object         `json:"input"`
 	Output           anything       `json:"output" doc:"What the agent answered, as one JSON value; null until the task is completed."`
@@ -111,13 +112,15 @@ func taskSummary(t task.Task) taskJSON {
 func taskWhole(v app.TaskView) taskJSON {
 	out := taskSummary(v.Task)
 	out.Messages, out.Artifacts = convert(v.Messages, message), convert(v.Artifacts, artifact)
+	out.AssignmentReason = v.Why
 	return out
 }
 
 type createTaskInput struct{ Body createTaskBody }
 
 type createTaskBody struct {
-	AssignedAgentID  string   `json:"assignedAgentId" format:"uuid" doc:"The agent that is to do it."`
+	AssignedAgentID  *string  `json:"assignedAgentId,omitempty" nullable:"true" format:"uuid" doc:"The agent that is to do it. Without it the best one that is online is chosen, by skillId or skillTags."`
+	SkillTags        []string `json:"skillTags,omitempty" nullable:"true" maxItems:"20" doc:"Without assignedAgentId: tags of which the agent must have any."`
 	Title            string   `json:"title" minLength:"1" maxLength:"200"`
 	Description      string   `json:"description,omitempty" nullable:"true" maxLength:"10000" doc:"What the agent is told; without it, the title."`
 	Input            object   `json:"input,omitempty" nullable:"true" doc:"At most 256 KiB."`
@@ -129,11 +132,14 @@ type createTaskBody struct {
 }
 
 func (b createTaskBody) command() (app.CreateTask, error) {
-	if !isUUID(b.AssignedAgentID) {
-		return app.CreateTask{}, noSuch(fault.CodeAgentNotFound, b.AssignedAgentID)
+	agentID := ""
+	if b.AssignedAgentID != nil {
+		if agentID = strings.ToLower(*b.AssignedAgentID); !isUUID(agentID) {
+			return app.CreateTask{}, noSuch(fault.CodeAgentNotFound, *b.AssignedAgentID)
+		}
 	}
 	in := app.CreateTask{
-		AgentID: strings.ToLower(b.AssignedAgentID), Title: b.Title, Description: b.Description, Input: json.RawMessage(b.Input),
+		AgentID: agentID, SkillTags: b.SkillTags, Title: b.Title, Description: b.Description, Input: json.RawMessage(b.Input),
 		SkillID: b.SkillID, MaxBudget: creditsOf(b.MaxBudgetCredits), MinTrust: b.MinTrustScore, QueueIfOffline: b.QueueIfOffline,
 	}
 	if b.TimeoutSeconds != nil {

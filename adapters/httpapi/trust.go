@@ -77,6 +77,18 @@ type trustHistoryInput struct {
 	Offset  int    `query:"offset" default:"0" minimum:"0" maximum:"1000000" doc:"How many to pass over."`
 }
 
+type trustDailyInput struct {
+	AgentID string `path:"agentId" format:"uuid"`
+	Days    int    `query:"days" default:"30" minimum:"1" maximum:"365" doc:"How many days to go back, today among them."`
+}
+
+type dayScoreJSON struct {
+	Date       string  `json:"date" format:"date" doc:"A day in UTC."`
+	TrustScore float64 `json:"trustScore" doc:"At the end of the day; of today, now."`
+}
+
+func dayScore(d app.DayScore) dayScoreJSON { return dayScoreJSON{d.Day, d.Score} }
+
 type rateInput struct {
 	AgentID string `path:"agentId" format:"uuid"`
 	Body    rateBody
@@ -102,6 +114,14 @@ func (s *server) mountTrust() {
 	}, func(ctx context.Context, in *trustHistoryInput) (many[trustEventJSON], error) {
 		l, err := s.engine.Trust.History(ctx, callerOf(ctx), in.AgentID, page(in.Limit, in.Offset))
 		return answerList(l, err, trustEvent)
+	})
+	register(s, route{
+		method: "GET", path: "/api/v1/trust/{agentId}/daily", access: caller, scope: string(identity.ScopeTrustRead),
+		id: "list-trust-days", tag: tagTrust, summary: "Get an agent's score of each day", status: http.StatusOK,
+		text: "Oldest first; days before the agent's registration are left out.",
+	}, func(ctx context.Context, in *trustDailyInput) (one[[]dayScoreJSON], error) {
+		days, err := s.engine.Trust.Daily(ctx, callerOf(ctx), in.AgentID, in.Days)
+		return answer(convert(days, dayScore), err)
 	})
 	registerCreate(s, route{
 		method: "POST", path: "/api/v1/trust/{agentId}/rate", access: caller, scope: string(identity.ScopeTrustWrite),

@@ -85,7 +85,7 @@ func (v agents) Save(_ context.Context, a registry.Agent) error {
 		return registry.NotFound(a.ID)
 	}
 	a = cloneAgent(a)
-	a.TrustScore = old.TrustScore
+	a.TrustScore, a.TrustBound = old.TrustScore, old.TrustBound
 	v.s.agents.put(v.tx, a.ID, a)
 	return nil
 }

@@ -39,7 +39,9 @@ type Store struct {
 	totals    table[credits.Amount] // by account
 	profiles  table[trust.Profile]
 	history   table[[]trust.Event]
-	once      table[struct{}] // task and type of trust events
+	pairs     table[dealt]       // by agent and requester
+	raters    table[trust.Rater] // by user
+	once      table[struct{}]    // task and type of trust events
 	jobs      table[ports.Job]
 	answers   table[ports.KeptAnswer]
 	workflows table[scheduler.Workflow]

@@ -392,7 +392,7 @@ func TestGroupsDoNotWaitInACircle(t *testing.T) {
 				err = s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error { return tx.Ledger.Post(ctx, place) })
 				if err == nil {
 					err = s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
-						p, ok, err := tx.Trust.Lock(ctx, agent)
+						p, _, ok, err := tx.Trust.Lock(ctx, agent, "")
 						if err != nil {
 							return err
 						}
@@ -400,7 +400,7 @@ func TestGroupsDoNotWaitInACircle(t *testing.T) {
 							p = trust.Newcomer(agent, now(), trust.DefaultWeights())
 						}
 						p, e := trust.Apply(p, trust.Evidence{Type: trust.TaskCompleted, EventID: id, TaskID: id, At: now(), Took: time.Second, Limit: time.Minute}, trust.DefaultWeights())
-						if err := tx.Trust.Save(ctx, p, e); err != nil {
+						if err := tx.Trust.Save(ctx, p, e, trust.Dealings{}); err != nil {
 							return err
 						}
 						return tx.Ledger.Post(ctx, capture)

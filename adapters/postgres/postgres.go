@@ -184,8 +184,23 @@ func dialect() bunstore.Dialect {
 			}
 			return false
 		},
-		Lost: lost,
+		Lost: lost, Text: candidates, TextIsExact: indexedLetters,
 	}
+}
+
+// indexedLetters is how many letters of a word the text index has: agent_words.
+const indexedLetters = 60
+
+// candidates asks the text index for agents that have a word that begins with each of the words, as far as it goes.
+func candidates(words []string) (where string, args []any) {
+	all := make([]string, len(words))
+	for i, w := range words { // letters and digits only
+		if r := []rune(w); len(r) > indexedLetters {
+			w = string(r[:indexedLetters])
+		}
+		all[i] = "'" + w + "':*"
+	}
+	return "a.words @@ ?::tsquery", []any{strings.Join(all, " & ")}
 }
 
 // lost tells that the connection is of no more use: it broke, or the server goes away.

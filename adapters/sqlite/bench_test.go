@@ -132,17 +132,19 @@ func (m *bench) cycle(ctx context.Context, n int) error {
 		if err != nil {
 			return err
 		}
-		p, ok, err := tx.Trust.Lock(ctx, a.ID)
+		p, d, ok, err := tx.Trust.Lock(ctx, a.ID, u.ID)
 		if err != nil {
 			return err
 		}
 		if !ok {
 			p = trust.Newcomer(a.ID, day, trust.DefaultWeights())
 		}
+		source := d.Source(1, false, day)
+		d.OwnerUserID, d.Pair = a.OwnerUserID, d.Pair.Dealt(1, 1, source, day)
 		next, ev := trust.Apply(p, trust.Evidence{
-			Type: trust.TaskCompleted, EventID: newID(), TaskID: t.ID, At: day, Took: time.Second, Limit: t.Timeout, Reason: "completed the task",
+			Type: trust.TaskCompleted, EventID: newID(), TaskID: t.ID, At: day, Took: time.Second, Limit: t.Timeout, Reason: "completed the task", Source: source,
 		}, trust.DefaultWeights())
-		if err := tx.Trust.Save(ctx, next, ev); err != nil {
+		if err := tx.Trust.Save(ctx, next, ev, d); err != nil {
 			return err
 		}
 		capture, err := hold.Capture(ended.AgentOwnerID, day)

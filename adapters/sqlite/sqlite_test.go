@@ -103,7 +103,7 @@ func TestConstraints(t *testing.T) {
 		"INSERT INTO sessions VALUES ('h', 'nobody', 0, 0, 0)",                                                            // no such user
 		"INSERT INTO jobs VALUES ('j', 'k', 's', 0, 3, 0, '', 0, '')",                                                     // no such priority
 		"INSERT INTO task_events VALUES ('t', 1, 'rumour', 'running', 0, '')",                                             // no such kind
-		"INSERT INTO trust_events VALUES ('a', 0, 'e', 'praise', 0, 0, 0, '', '')",                                        // no such type
+		"INSERT INTO trust_events VALUES ('a', 0, 'e', 'praise', 0, 0, 0, '', '', 1, 1, 0, 1)",                            // no such type
 		"INSERT INTO ledger_transfers SELECT 'other', key, '', '', 0 FROM ledger_transfers",                               // the same key
 	} {
 		_, err := db.ExecContext(t.Context(), stmt)

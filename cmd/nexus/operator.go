@@ -118,3 +118,30 @@ func (c *keyCreateCmd) Run(e *env) error {
 		return nil
 	})
 }
+
+type trustVerifyCmd struct {
+	Agents []string `arg:"" name:"agent" help:"The ids of the agents."`
+}
+
+// Run works the agents' profiles out again from their events, and fails if any is not what they lead to.
+func (c *trustVerifyCmd) Run(e *env) error {
+	return e.withEngine(func(engine *app.Engine) error {
+		wrong := 0
+		for _, id := range c.Agents {
+			v, err := engine.Trust.Verify(e, id)
+			if err != nil {
+				return err
+			}
+			if v.Wrong == "" {
+				fmt.Fprintf(e.out, "%s  %d events, as kept\n", id, v.Events)
+				continue
+			}
+			wrong++
+			fmt.Fprintf(e.out, "%s  %d events: %s\n", id, v.Events, v.Wrong)
+		}
+		if wrong > 0 {
+			return fmt.Errorf("%d of %d profiles do not agree with their events", wrong, len(c.Agents))
+		}
+		return nil
+	})
+}

@@ -55,6 +55,7 @@ type Agent struct {
 	Metadata      json.RawMessage // a JSON object
 	Price         credits.Amount  // a task
 	TrustScore    float64         // kept by trust; a change of the agent never writes it
+	TrustBound    float64         // what the score is likely not below; likewise
 	Featured      bool
 	Card          json.RawMessage // the agent card as it was last fetched; nil if it never was
 	LastHeartbeat *time.Time

@@ -27,7 +27,8 @@ const (
 	DefaultLimit = 20
 	MaxLimit     = 100
 	MaxOffset    = 1_000_000
-	maxQuery     = 200 // characters
+	CountLimit   = 1_000 // agents that are counted; of more it is known that there are more
+	maxQuery     = 200   // characters
 	maxWords     = 8
 )
 

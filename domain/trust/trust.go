@@ -1,5 +1,6 @@
 // Package trust turns evidence about an agent into a score. It is incremental: a profile and one piece of evidence give
-// the next profile in constant time and without allocation; history is never read again.
+// the next profile in constant time and without allocation; history is never read again. How the parts were chosen, and
+// how they hold against attacks, is measured in examples/trustsim.
 package trust
 
 import (
@@ -35,20 +36,58 @@ func round1(x float64) float64 { return math.Round(x*10) / 10 }
 
 // Parameters of the components.
 const (
-	neutral      = 50.0 // where every component but tenure starts: neither good nor bad
-	priorWeight  = 4.0  // the neutral start counts as so many pieces of evidence
-	halfLifeDays = 60.0 // evidence loses half of its weight in this time
-	tenureDays   = 90.0 // time constant of tenure
+	neutral      = 50.0  // where every component but tenure starts: neither good nor bad
+	priorWeight  = 4.0   // the neutral start counts as so many pieces of evidence
+	halfLifeDays = 60.0  // evidence loses half of its weight in this time
+	tenureDays   = 90.0  // time constant of tenure
+	memory       = 120.0 // most evidence that a mean remembers; older evidence makes room for newer
+	freshMemory  = 6.0   // most evidence that the fresh mean remembers
+	freshEnough  = 3.0   // evidence that the fresh mean needs to say anything
+	alarm        = 2.7   // standard deviations by which the fresh mean has to be below the long one
+	outlier      = 25.0  // a speed counts as no further than this from the mean so far
+	cautious     = 0.7   // standard deviations from the score down to its bound: about one in four is below
 )
 
-// Mean is a decayed weighted mean with the neutral prior: (prior×neutral + sum) / (prior + weight).
-type Mean struct{ Sum, Weight float64 }
+// Mean is a weighted mean that forgets, over a long memory and over a short one. Its value is the posterior mean
+// (prior×priorWeight + Sum) / (priorWeight + Weight), which for outcomes of 0 and 100 is that of Beta reputation (Jøsang
+// & Ismail 2002). When the short memory is worse than the long one by more than chance allows, the long one is given
+// up: who was good and turns bad is followed within about ten events, while one bad day costs little (a one-sided
+// two-window test, after Bifet & Gavaldà's ADWIN, 2007, with fixed windows). There is no such haste upwards.
+type Mean struct {
+	Sum, Weight           float64
+	FreshSum, FreshWeight float64
+}
 
-func (m Mean) value() float64 { return (priorWeight*neutral + m.Sum) / (priorWeight + m.Weight) }
+func (m Mean) value(prior float64) float64 {
+	return (priorWeight*prior + m.Sum) / (priorWeight + m.Weight)
+}
 
-func (m *Mean) add(x, decay float64) {
-	m.Sum = m.Sum*decay + x
-	m.Weight = m.Weight*decay + 1
+func (m *Mean) add(x, weight float64) {
+	m.Sum, m.Weight = forget(m.Sum, m.Weight, memory-weight)
+	m.FreshSum, m.FreshWeight = forget(m.FreshSum, m.FreshWeight, freshMemory-weight)
+	m.Sum, m.Weight = m.Sum+weight*x, m.Weight+weight
+	m.FreshSum, m.FreshWeight = m.FreshSum+weight*x, m.FreshWeight+weight
+	if m.FreshWeight < freshEnough || m.Weight <= m.FreshWeight {
+		return
+	}
+	old := m.value(neutral)
+	fresh := m.FreshSum / m.FreshWeight
+	if old-fresh > alarm*math.Sqrt(old*(100-old)/m.FreshWeight) {
+		m.Sum, m.Weight = m.FreshSum, m.FreshWeight
+	}
+}
+
+// forget makes room: no more than most stays.
+func forget(sum, weight, most float64) (float64, float64) {
+	if weight <= most {
+		return sum, weight
+	}
+	return sum * most / weight, most
+}
+
+// variance is an upper bound of the posterior's: no outcome within 0–100 varies more around its mean than 0 and 100 do.
+func (m Mean) variance(shown, damping float64) float64 {
+	return shown * (100 - shown) / (priorWeight + m.Weight*damping + 1)
 }
 
 // TaskStats counts an agent's tasks by how they ended.
@@ -68,49 +107,106 @@ func (s RatingStats) Average() float64 {
 	return math.Round(float64(s.Sum)/float64(s.Count)*100) / 100
 }
 
-// Profile is all that is remembered of an agent's evidence. The zero Profile with AgentID and Since set is a newcomer's.
+// Profile is all that is remembered of an agent's evidence.
 type Profile struct {
 	AgentID     string
 	Since       time.Time // the agent's registration
 	UpdatedAt   time.Time // of the newest evidence
+	Events      int64     // how many there were, also those that moved nothing
+	Start       float64   // what the components but tenure started from: 50, or less after a bad record
+	Damping     float64   // how much of what is above the start counts, 0–1: Pass has it
 	Reliability Mean
 	Speed       Mean
 	Quality     Mean
 	Tasks       TaskStats
 	Ratings     RatingStats
 	Score       float64
+	Bound       float64 // the score that the agent is likely not below; agents are chosen by it
 	Components  Components
 }
 
 // Newcomer is the profile of an agent without evidence. It starts neutral, not at zero, and below the first badge.
 func Newcomer(agentID string, since time.Time, w Weights) Profile {
-	p := Profile{AgentID: agentID, Since: since, UpdatedAt: since}
+	return newcomer(agentID, since, neutral, w)
+}
+
+func newcomer(agentID string, since time.Time, start float64, w Weights) Profile {
+	p := Profile{AgentID: agentID, Since: since, UpdatedAt: since, Start: start, Damping: 1}
 	p.settle(since, w)
 	return p
 }
 
-func (p *Profile) settle(at time.Time, w Weights) {
-	p.Components = Components{
-		Reliability: round1(p.Reliability.value()),
-		Speed:       round1(p.Speed.value()),
-		Quality:     round1(p.Quality.value()),
-		Tenure:      round1(p.tenure(at)),
-	}
-	p.Score = w.Score(p.Components)
+// Successor is the profile of a new agent whose owner gave up another one. A bad record comes along, a good one does
+// not: so nothing is gained by deleting an agent and registering it again.
+func Successor(agentID string, since time.Time, given Profile, w Weights) Profile {
+	worst := min(given.Reliability.value(given.Start), given.Quality.value(given.Start), neutral)
+	return newcomer(agentID, since, math.Round(worst*100)/100, w)
 }
 
-// tenure is 100 × (1 − e^(−age/90 days)), and counts only as far as there was activity: an agent with n pieces of
-// evidence gets n/(n+4) of it.
+// Resumed is the profile of an agent without evidence that was registered with the score, as a newcomer or a successor.
+func Resumed(agentID string, since time.Time, score float64, w Weights) Profile {
+	start := neutral
+	if whole := 1 - w.Tenure; whole > 0 && score < w.Score(Components{neutral, neutral, neutral, 0}) {
+		start = max(score/whole, 0)
+	}
+	return newcomer(agentID, since, start, w)
+}
+
+// Started is the score that the profile had before there was any evidence.
+func Started(p Profile, w Weights) float64 {
+	return w.Score(Components{p.Start, p.Start, p.Start, 0})
+}
+
+// Agrees reports whether two profiles have the same evidence.
+func (p Profile) Agrees(q Profile) bool {
+	return p.Events == q.Events && p.Tasks == q.Tasks && p.Ratings == q.Ratings && p.Reliability.near(q.Reliability) && p.Speed.near(q.Speed) && p.Quality.near(q.Quality)
+}
+
+func (m Mean) near(o Mean) bool {
+	const rounding = 1e-6
+	return math.Abs(m.Sum-o.Sum) < rounding && math.Abs(m.Weight-o.Weight) < rounding
+}
+
+func (p *Profile) settle(at time.Time, w Weights) {
+	r, s, q := p.shown(p.Reliability), p.shown(p.Speed), p.shown(p.Quality)
+	p.Components = Components{Reliability: round1(r), Speed: round1(s), Quality: round1(q), Tenure: round1(p.tenure(at))}
+	p.Score = w.Score(p.Components)
+	variance := w.Reliability*w.Reliability*p.Reliability.variance(r, p.Damping) +
+		w.Speed*w.Speed*p.Speed.variance(s, p.Damping) + w.Quality*w.Quality*p.Quality.variance(q, p.Damping)
+	p.Bound = round1(max(p.Score-cautious*math.Sqrt(variance), 0))
+}
+
+// shown is a component's value: damping takes from what is above the start, and nothing from what is below.
+func (p *Profile) shown(m Mean) float64 {
+	v := m.value(p.Start)
+	if v > p.Start {
+		v = p.Start + p.Damping*(v-p.Start)
+	}
+	return min(max(v, 0), 100)
+}
+
+// tenure is 100 × (1 − e^(−age/90 days)), and counts only as far as there was activity: an agent with evidence of the
+// weight n gets n/(n+4) of it. It saturates in both.
 func (p *Profile) tenure(at time.Time) float64 {
-	n := float64(p.Tasks.Total())
+	n := p.Reliability.Weight * p.Damping
 	days := max(at.Sub(p.Since).Hours()/24, 0)
 	return 100 * (1 - math.Exp(-days/tenureDays)) * n / (n + priorWeight)
 }
 
-// Confidence is how much the score rests on evidence rather than on the prior, 0–1: n/(n+10) for n tasks.
+// Confidence is how much the score rests on evidence rather than on the start, 0–1: n/(n+10) for evidence of the weight n.
 func (p Profile) Confidence() float64 {
-	n := float64(p.Tasks.Total())
+	n := p.Reliability.Weight * p.Damping
 	return math.Round(n/(n+10)*100) / 100
+}
+
+// Damped is the profile under another damping, which is cut to 0–1.
+func (p Profile) Damped(damping float64, at time.Time, w Weights) Profile {
+	p.Damping = min(max(damping, 0), 1)
+	if at.Before(p.UpdatedAt) {
+		at = p.UpdatedAt
+	}
+	p.settle(at, w)
+	return p
 }
 
 // Badge names the band of a score.
@@ -141,14 +237,19 @@ const (
 	DisputeResolved EventType = "dispute_resolved"
 )
 
-// Event is one entry of an agent's trust history.
+// Event is one entry of an agent's trust history. With Newcomer, or what the agent started as, its events give its
+// profile again: Replay.
 type Event struct {
 	ID          string
 	AgentID     string
+	Seq         int64 // its place in the agent's history, from 1
 	Type        EventType
 	Score       float64 // the change of the score, −10 to 10; for a rating the stars
 	Reason      string
 	TaskID      string
+	Weight      float64 // how much it counted, 0–1
+	Speed       float64 // of a completed task, 0–100; −1 for none
+	Damping     float64 // of the profile at that time
 	ScoreBefore float64
 	ScoreAfter  float64
 	CreatedAt   time.Time
@@ -163,59 +264,106 @@ type Evidence struct {
 	Reason  string
 	Took    time.Duration // of a completed task
 	Limit   time.Duration // the task's own time limit
+	Median  time.Duration // what such tasks take in the market; 0: not known
 	Stars   int           // of a rating, 1–5
 	Own     bool          // between agents of one owner: noted in the history, but it moves nothing
+	Source  Source
 }
 
 // Apply adds one piece of evidence.
 //
-// Reliability is the posterior mean of "ended well" (Beta reputation, Jøsang & Ismail 2002), speed the mean share of
-// the time limit that was left, quality the mean rating on a scale of 0–100; each with a neutral prior and a half-life.
+// Reliability is the posterior mean of "ended well"; speed the mean of how the tasks' times compare (Evidence.speed);
+// quality the posterior mean rating, on a scale of 0–100, each rating weighted by who gives it (Source.Weight). Each has
+// a neutral prior and a half-life of 60 days.
 func Apply(p Profile, e Evidence, w Weights) (Profile, Event) {
-	before := p.Score
-	if !e.Own {
-		p.weigh(e)
-		p.settle(e.At, w)
+	ev := Event{
+		ID: e.EventID, AgentID: p.AgentID, Seq: p.Events + 1, Type: e.Type, Reason: e.Reason, TaskID: e.TaskID,
+		Weight: e.Source.Weight(), Speed: e.speed(), Damping: p.Damping, ScoreBefore: p.Score, CreatedAt: e.At,
 	}
-	change := round1(min(max(p.Score-before, -10), 10))
-	if e.Type == RatingReceived {
-		change = float64(e.Stars)
+	if e.Own {
+		ev.Weight = 0
 	}
-	return p, Event{
-		ID: e.EventID, AgentID: p.AgentID, Type: e.Type, Score: change, Reason: e.Reason, TaskID: e.TaskID,
-		ScoreBefore: before, ScoreAfter: p.Score, CreatedAt: e.At,
+	p.take(ev, e.Stars, w)
+	ev.ScoreAfter = p.Score
+	if ev.Score = round1(min(max(ev.ScoreAfter-ev.ScoreBefore, -10), 10)); e.Type == RatingReceived {
+		ev.Score = float64(e.Stars)
 	}
+	return p, ev
 }
 
-func (p *Profile) weigh(e Evidence) {
-	decay := 1.0
-	if days := e.At.Sub(p.UpdatedAt).Hours() / 24; days > 0 {
-		decay = math.Exp2(-days / halfLifeDays)
+// Replay adds an event of an agent's history, in the order of Seq. ok is false where its scores or its place are not what
+// they must be.
+func Replay(p Profile, e Event, w Weights) (next Profile, ok bool) {
+	if p.Damping != e.Damping {
+		p = p.Damped(e.Damping, p.UpdatedAt, w)
 	}
-	if e.At.After(p.UpdatedAt) {
-		p.UpdatedAt = e.At
+	ok = e.Seq == p.Events+1
+	p.take(e, int(e.Score), w)
+	return p, ok && math.Abs(p.Score-e.ScoreAfter) < 0.051
+}
+
+// speed is the mean of two views, each 0–100: how much of the task's own time was left, and how the time compares to the
+// market's median for the skill, 50 for as long, going to 100 for much shorter and to 0 for much longer. Where there is no
+// median it is the first alone. −1: there is nothing to see.
+func (e *Evidence) speed() float64 {
+	if e.Type == TaskTimeout {
+		return 0
+	}
+	if e.Type != TaskCompleted || e.Limit <= 0 {
+		return -1
+	}
+	took := max(float64(e.Took), 0)
+	left := 100 * max(1-took/float64(e.Limit), 0)
+	if e.Median <= 0 {
+		return left
+	}
+	median := float64(e.Median)
+	return (left + 100*median/(median+took)) / 2
+}
+
+func (p *Profile) take(e Event, stars int, w Weights) {
+	p.Events++
+	if e.Weight <= 0 {
+		return
+	}
+	decay := 1.0
+	if gap := e.CreatedAt.Sub(p.UpdatedAt); gap > 0 {
+		decay = math.Exp2(-gap.Hours() / 24 / halfLifeDays)
+		p.UpdatedAt = e.CreatedAt
+	}
+	if decay < 1 { // all age alike, whichever the evidence is about
+		p.Reliability.age(decay)
+		p.Speed.age(decay)
+		p.Quality.age(decay)
 	}
 	switch e.Type {
 	case TaskCompleted:
 		p.Tasks.Completed++
-		p.Reliability.add(100, decay)
-		if e.Limit > 0 {
-			left := 1 - float64(e.Took)/float64(e.Limit)
-			p.Speed.add(100*min(max(left, 0), 1), decay)
-		}
+		p.Reliability.add(100, e.Weight)
 	case TaskFailed:
 		p.Tasks.Failed++
-		p.Reliability.add(0, decay)
+		p.Reliability.add(0, e.Weight)
 	case TaskTimeout:
 		p.Tasks.TimedOut++
-		p.Reliability.add(0, decay)
-		p.Speed.add(0, decay)
+		p.Reliability.add(0, e.Weight)
 	case RatingReceived:
 		p.Ratings.Count++
-		p.Ratings.Sum += int64(e.Stars)
-		p.Quality.add(float64(e.Stars-1)*25, decay)
+		p.Ratings.Sum += int64(stars)
+		p.Quality.add(float64(stars-1)*25, e.Weight)
 	case SLABreach, DisputeOpened, DisputeResolved: // noted in the history; they move no component
 	}
+	if e.Speed >= 0 && (e.Type == TaskCompleted || e.Type == TaskTimeout) {
+		mean := p.Speed.value(p.Start)
+		p.Speed.add(min(max(e.Speed, mean-outlier), mean+outlier), e.Weight) // Huber 1964: no outlier goes far
+	}
+	p.settle(p.UpdatedAt, w)
+}
+
+func (m *Mean) age(decay float64) {
+	m.Sum *= decay
+	m.Weight *= decay
+	m.FreshSum *= decay
+	m.FreshWeight *= decay
 }
 
 // MaxComment is the longest comment of a rating, in characters.
@@ -233,3 +381,13 @@ func CheckRating(stars int, comment string) error {
 func AlreadyRated(taskID string) *fault.Error {
 	return fault.New(fault.Conflict, fault.CodeAlreadyRated, "task %s has been rated already", taskID)
 }
+
+// band is how many points of the bound are no difference worth choosing by.
+const band = 2.5
+
+// Band is the bound as agents are chosen by it: those of one band are alike, so that a little evidence more does not draw
+// all tasks to one agent, and price and load decide.
+func (p Profile) Band() int { return BandOf(p.Bound) }
+
+// BandOf is the band of a bound.
+func BandOf(bound float64) int { return int(bound / band) }

@@ -230,7 +230,7 @@ func busyAgent(ctx context.Context, s ports.Store, _ Traits, w world) error {
 				if err != nil {
 					return err
 				}
-				p, ok, err := tx.Trust.Lock(ctx, w.agent.ID)
+				p, _, ok, err := tx.Trust.Lock(ctx, w.agent.ID, "")
 				if err != nil {
 					return err
 				}
@@ -238,7 +238,7 @@ func busyAgent(ctx context.Context, s ports.Store, _ Traits, w world) error {
 					p = trust.Newcomer(w.agent.ID, base, trust.DefaultWeights())
 				}
 				p, ev := trust.Apply(p, trust.Evidence{Type: trust.TaskCompleted, EventID: eventID, TaskID: t.ID, At: base}, trust.DefaultWeights())
-				return first(tx.Tasks.Save(ctx, done, more), tx.Trust.Save(ctx, p, ev), tx.Ledger.Post(ctx, paid))
+				return first(tx.Tasks.Save(ctx, done, more), tx.Trust.Save(ctx, p, ev, trust.Dealings{}), tx.Ledger.Post(ctx, paid))
 			})
 			if err != nil {
 				return failf("complete: %w", err)

@@ -13,7 +13,7 @@ import (
 func learn(ctx context.Context, s ports.Store, w world, e trust.Evidence) (p trust.Profile, ev trust.Event, err error) {
 	e.EventID = newID()
 	err = s.Update(ctx, func(ctx context.Context, tx ports.Tx) error {
-		before, ok, err := tx.Trust.Lock(ctx, w.agent.ID)
+		before, _, ok, err := tx.Trust.Lock(ctx, w.agent.ID, "")
 		if err != nil {
 			return err
 		}
@@ -21,7 +21,7 @@ func learn(ctx context.Context, s ports.Store, w world, e trust.Evidence) (p tru
 			before = trust.Newcomer(w.agent.ID, w.agent.CreatedAt, trust.DefaultWeights())
 		}
 		p, ev = trust.Apply(before, e, trust.DefaultWeights())
-		return tx.Trust.Save(ctx, p, ev)
+		return tx.Trust.Save(ctx, p, ev, trust.Dealings{})
 	})
 	return p, ev, err
 }
@@ -53,5 +53,79 @@ var trustChecks = []Check{
 		_, total, err6 := s.Read().Trust.Events(ctx, w.agent.ID, ports.Page{Limit: 10})
 		return first(err1, wantErr("completed twice", err2, ports.ErrDuplicate), err3, wantCode("rated twice", err4, fault.CodeAlreadyRated), err5, err6,
 			same("profile", got, p), same("events", total, 2))
+	})},
+	{"trust/dealings, standing and agreement come back", with(func(ctx context.Context, s ports.Store, _ Traits, w world) error {
+		const requester = "requester"
+		var d, again, none trust.Dealings
+		err1 := s.Update(ctx, func(ctx context.Context, tx ports.Tx) (err error) {
+			if _, d, _, err = tx.Trust.Lock(ctx, w.agent.ID, requester); err != nil {
+				return err
+			}
+			if err := same("dealings at first", d, trust.Dealings{UserID: requester, Rater: trust.Rater{UserID: requester}}); err != nil {
+				return err
+			}
+			p, ev := trust.Apply(trust.Newcomer(w.agent.ID, base, trust.DefaultWeights()), trust.Evidence{Type: trust.RatingReceived, EventID: newID(), TaskID: "t1", At: base, Stars: 5}, trust.DefaultWeights())
+			d.OwnerUserID = w.agent.OwnerUserID
+			d.Pair = d.Pair.Dealt(1, 9.5, d.Source(9.5, false, base), base)
+			d.Rater.Agreed, d.Rater.Disagreed = 0.5, 0.25
+			return tx.Trust.Save(ctx, p, ev, d)
+		})
+		err2 := s.Update(ctx, func(ctx context.Context, tx ports.Tx) error {
+			return tx.Trust.Stand(ctx, map[string]float64{requester: 0.75, "someone": 0.5})
+		})
+		err3 := s.Update(ctx, func(ctx context.Context, tx ports.Tx) (err error) {
+			p, d, _, err := tx.Trust.Lock(ctx, w.agent.ID, requester)
+			if err != nil {
+				return err
+			}
+			again = d
+			p, ev := trust.Apply(p, trust.Evidence{Type: trust.RatingReceived, EventID: newID(), TaskID: "t2", At: base, Stars: 5}, trust.DefaultWeights())
+			d.Rater.Agreed, d.Rater.Disagreed = 1, 0 // what it adds
+			return tx.Trust.Save(ctx, p, ev, d)
+		})
+		err4 := s.Update(ctx, func(ctx context.Context, tx ports.Tx) (err error) {
+			_, d, _, err = tx.Trust.Lock(ctx, w.agent.ID, requester)
+			if err == nil {
+				_, none, _, err = tx.Trust.Lock(ctx, w.agent.ID, "")
+			}
+			return err
+		})
+		want := trust.Rater{UserID: requester, Standing: 0.75, Seen: true, Agreed: 0.5, Disagreed: 0.25}
+		grown := want
+		grown.Agreed = 1.5
+		paid, err5 := s.Read().Trust.Payments(ctx, "", "", 10)
+		rest, err6 := s.Read().Trust.Payments(ctx, w.agent.ID, requester, 10)
+		return first(err1, err2, err3, err4, err5, err6, same("rater", again.Rater, want), same("rater later", d.Rater, grown), same("pair", d.Pair, again.Pair),
+			same("owner", d.OwnerUserID, w.agent.OwnerUserID), same("of nobody", none, trust.Dealings{}), same("payments", paid, []trust.Payment{{
+				FromUserID: requester, AgentID: w.agent.ID, ToUserID: w.agent.OwnerUserID, Amount: 9.5, Full: d.Pair.Full, Counted: d.Pair.Counted,
+			}}), same("payments after the last", len(rest), 0))
+	})},
+	{"trust/a profile that settles, scores of days, and what an owner gave up", with(func(ctx context.Context, s ports.Store, _ Traits, w world) error {
+		_, e, err1 := learn(ctx, s, w, trust.Evidence{Type: trust.TaskFailed, TaskID: "t1", At: base.Add(time.Hour)})
+		_, _, err2 := learn(ctx, s, w, trust.Evidence{Type: trust.TaskCompleted, TaskID: "t2", At: base.Add(25 * time.Hour)})
+		_, early, err3 := s.Read().Trust.GivenUp(ctx, w.agent.OwnerUserID)
+		var damped trust.Profile
+		err4 := s.Update(ctx, func(ctx context.Context, tx ports.Tx) error {
+			p, _, _, err := tx.Trust.Lock(ctx, w.agent.ID, "")
+			if err != nil {
+				return err
+			}
+			damped = p.Damped(0.25, base.Add(26*time.Hour), trust.DefaultWeights())
+			a, err := tx.Agents.Lock(ctx, w.agent.ID)
+			if err != nil {
+				return err
+			}
+			a.DeletedAt = ptr(base.Add(27 * time.Hour))
+			return first(tx.Trust.Settle(ctx, damped), tx.Agents.Save(ctx, a))
+		})
+		got, _, err5 := s.Read().Trust.Profile(ctx, w.agent.ID)
+		given, known, err6 := s.Read().Trust.GivenUp(ctx, w.agent.OwnerUserID)
+		a, err7 := s.Read().Agents.Get(ctx, w.agent.ID)
+		scores, err8 := s.Read().Trust.ScoresAt(ctx, w.agent.ID, []time.Time{base.Add(time.Hour), base.Add(2 * time.Hour)})
+		if err := first(err1, err2, err3, err4, err5, err6, err7, err8, same("moments", len(scores), 2)); err != nil {
+			return err
+		}
+		return first(same("given up early", early, false), same("profile", got, damped), same("given up", known, true), same("the one given up", given, damped),
+			same("the agent's bound", a.TrustBound, damped.Bound), same("before the first event", scores[0] == nil, true), same("after it", *scores[1], e.ScoreAfter))
 	})},
 }

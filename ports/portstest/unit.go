@@ -74,7 +74,7 @@ func rollback(ctx context.Context, s ports.Store, _ Traits, w world) error {
 	err = s.Update(ctx, func(ctx context.Context, tx ports.Tx) error {
 		return first(
 			tx.Users.Insert(ctx, u), tx.Agents.Insert(ctx, a), tx.Agents.Save(ctx, changed), tx.Tasks.Insert(ctx, t, events),
-			tx.Keys.Insert(ctx, key), tx.Ledger.Post(ctx, hold.Stamp(newID)), tx.Trust.Save(ctx, p, ev), tx.Jobs.Enqueue(ctx, j),
+			tx.Keys.Insert(ctx, key), tx.Ledger.Post(ctx, hold.Stamp(newID)), tx.Trust.Save(ctx, p, ev, trust.Dealings{}), tx.Jobs.Enqueue(ctx, j),
 			tx.Sessions.Insert(ctx, sessionOf(u)), errGiveUp,
 		)
 	})

@@ -30,7 +30,7 @@ var routes = []string{
 	"POST /api/v1/agents/{}/heartbeat", "GET /api/v1/discover",
 	"POST /api/v1/agents/{}/api-keys", "GET /api/v1/agents/{}/api-keys", "DELETE /api/v1/agents/{}/api-keys/{}",
 	"POST /api/v1/tasks", "GET /api/v1/tasks", "GET /api/v1/tasks/{}", "POST /api/v1/tasks/{}/cancel", "GET /api/v1/tasks/{}/stream",
-	"GET /api/v1/trust/{}", "GET /api/v1/trust/{}/history", "POST /api/v1/trust/{}/rate",
+	"GET /api/v1/trust/{}", "GET /api/v1/trust/{}/history", "GET /api/v1/trust/{}/daily", "POST /api/v1/trust/{}/rate",
 	"GET /api/v1/billing/balance", "GET /api/v1/billing/transactions", "GET /api/v1/billing/usage",
 	"GET /api/v1/health", "GET /livez", "GET /readyz",
 }

@@ -101,7 +101,8 @@ func testTaskRefusals(t *testing.T, s *suite) {
 		body any
 		want []string
 	}{
-		"nothing":          {object{}, []string{"assignedAgentId", "title"}},
+		"nothing":          {object{}, []string{"title"}},
+		"no agent":         {object{"title": "x"}, []string{"assignedAgentId"}},
 		"types":            {object{"assignedAgentId": 5, "title": nil, "description": 1, "input": []int{}, "timeoutSeconds": "300", "minTrustScore": true}, nil},
 		"empty title":      {body(object{"title": ""}), []string{"title"}},
 		"long title":       {body(object{"title": strings.Repeat("é", 201)}), []string{"title"}},
@@ -134,12 +135,25 @@ func testTaskRefusals(t *testing.T, s *suite) {
 		case "types":
 			assert.ElementsMatch(t, []string{"assignedAgentId", "title", "description", "input", "timeoutSeconds", "minTrustScore"}, paths)
 		case "all at once":
-			assert.ElementsMatch(t, []string{"assignedAgentId", "title", "timeoutSeconds", "maxBudgetCredits", "input"}, paths)
+			assert.ElementsMatch(t, []string{"title", "timeoutSeconds", "maxBudgetCredits", "input"}, paths)
 		}
 	}
 	_, meta := u.get(t, "/api/v1/tasks").list()
 	assert.InDelta(t, 0, meta["total"], 0, "nothing was stored")
 	assert.InDelta(t, 1000, u.balance(t)["balance"], 0)
+
+	u = s.signUp(t)
+	u.post(t, "/api/v1/tasks", object{"title": "x", "skillTags": []string{"nobody has it"}}).refused(http.StatusNotFound, "AGENT_NOT_FOUND")
+	tag := strings.ToLower("tag of " + owner.userID)[:30]
+	a = owner.agent(t, Echo, object{"tags": []string{tag}})
+	chosen := u.post(t, "/api/v1/tasks", object{"title": "x", "skillTags": []string{tag}}).data(http.StatusAccepted)
+	assert.Equal(t, a["id"], chosen["assignedAgentId"])
+	assert.Contains(t, chosen["assignmentReason"], "1 online agent")
+	u.ended(t, chosen["id"])
+	days := u.get(t, "/api/v1/trust/"+a["id"].(string)+"/daily").body
+	assert.Contains(t, string(days), `"trustScore":`)
+	assert.Contains(t, string(days), `"date":"`)
+	u.get(t, "/api/v1/trust/"+a["id"].(string)+"/daily?days=366").refused(http.StatusBadRequest, "VALIDATION_ERROR")
 }
 
 func testTaskFailures(t *testing.T, s *suite) {

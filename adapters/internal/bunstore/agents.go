@@ -1,12 +1,16 @@
 package bunstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/uptrace/bun"
 
@@ -19,11 +23,11 @@ type agents struct{ access }
 var _ ports.AgentStore = (*agents)(nil)
 
 var (
-	qAgentVersion = hot(`SELECT version, trust_score, featured FROM agents WHERE id = ?`)
-	qLockAgent    = hot(`SELECT version, trust_score, featured FROM agents WHERE id = ?{lock}`).ranked(rankAgent, 0).locks("agent")
+	qAgentVersion = hot(`SELECT version, trust_score, trust_bound, featured FROM agents WHERE id = ?`)
+	qLockAgent    = hot(`SELECT version, trust_score, trust_bound, featured FROM agents WHERE id = ?{lock}`).ranked(rankAgent, 0).locks("agent")
 	qAgent        = hot(`SELECT ` + agentColumns + ` FROM agents AS a WHERE a.id = ?`)
 
-	qInsertAgent = hot(`INSERT INTO agents (id, trust_score, created_at, ` + savedColumns + `) VALUES (?, ?, ?` + strings.Repeat(", ?", savedCount) + `)`)
+	qInsertAgent = hot(`INSERT INTO agents (id, trust_score, trust_bound, created_at, ` + savedColumns + `) VALUES (?, ?, ?, ?` + strings.Repeat(", ?", savedCount) + `)`)
 	qSaveAgent   = hot(`UPDATE agents SET ` + strings.ReplaceAll(savedColumns, ",", " = ?,") + ` = ? WHERE id = ?`)
 	qSameTerms   = hot(`SELECT CASE WHEN tags = ? AND skills = ? AND deleted_at IS NULL THEN 1 ELSE 0 END FROM agents WHERE id = ?`)
 	qDropTerms   = hot(`DELETE FROM agent_terms WHERE agent_id = ?`)
@@ -57,14 +61,14 @@ func (v *agents) Lock(ctx context.Context, id string) (registry.Agent, error) {
 func (v *agents) find(ctx context.Context, q statement, id string) (a registry.Agent, err error) {
 	err = v.do(ctx, func(ctx context.Context, c *session) error {
 		var version int64
-		var score float64
+		var score, bound float64
 		var featured int
-		if err := c.row(ctx, q, []any{id}, &version, &score, &featured); err != nil {
+		if err := c.row(ctx, q, []any{id}, &version, &score, &bound, &featured); err != nil {
 			return c.store.wrap(err, "read agent")
 		}
 		if known, ok := c.store.agents.get(id, version); ok {
 			a = known
-			a.TrustScore, a.Featured = score, featured != 0
+			a.TrustScore, a.TrustBound, a.Featured = score, bound, featured != 0
 			return nil
 		}
 		var r agentRow
@@ -93,7 +97,7 @@ func (v *agents) Insert(ctx context.Context, a registry.Agent) error {
 		return err
 	}
 	return v.do(ctx, func(ctx context.Context, c *session) error {
-		args := append([]any{r.ID, r.TrustScore, int64(r.CreatedAt)}, r.saved(a)...)
+		args := append([]any{r.ID, r.TrustScore, r.TrustBound, int64(r.CreatedAt)}, r.saved(a)...)
 		if _, err := c.exec(ctx, qInsertAgent, args...); err != nil {
 			return c.store.wrap(err, "insert agent")
 		}
@@ -146,14 +150,14 @@ func insertTerms(ctx context.Context, c *session, a registry.Agent) error {
 
 // ListByOwner implements ports.AgentReader. Two statements.
 func (v *agents) ListByOwner(ctx context.Context, userID string, page ports.Page) ([]registry.Agent, int, error) {
-	return v.list(ctx, page, func(c *session) filter {
+	return v.list(ctx, page, math.MaxInt32, func(c *session) filter {
 		return filter{where: func(q *bun.SelectQuery) *bun.SelectQuery {
 			return q.Where("a.owner_user_id = ?", userID).Where("a.deleted_at IS NULL")
 		}}
 	}, "a.created_at DESC", "a.id DESC")
 }
 
-// Discover implements ports.AgentReader. Two statements: how many there are, and the stretch.
+// Discover implements ports.AgentReader. Two statements, one more for many agents, and one more for a tag or a skill alone.
 func (v *agents) Discover(ctx context.Context, q registry.Query, now time.Time) ([]registry.Agent, int, error) {
 	first := "a.trust_score DESC"
 	switch q.Sort {
@@ -166,14 +170,15 @@ func (v *agents) Discover(ctx context.Context, q registry.Query, now time.Time) 
 	case registry.SortTrust:
 	}
 	page := ports.Page{Limit: q.Limit, Offset: q.Offset}
-	return v.list(ctx, page, func(c *session) filter { return discovery(c, q, now) }, first, "a.id")
+	return v.list(ctx, page, registry.CountLimit, func(c *session) filter { return discovery(c, q, now) }, first, "a.id")
 }
 
 // filter is what agents have to be. terms, if there are any, narrows by an index of its own.
 type filter struct {
 	terms []term
 	where func(*bun.SelectQuery) *bun.SelectQuery
-	alone bool // terms is all there is to it
+	alone bool   // terms is all there is to it
+	broad string // what more than are counted are ordered by, instead of the first of the order; "" for that
 }
 
 // term is one that an agent has to have: any of these.
@@ -183,7 +188,7 @@ type term struct {
 }
 
 // some is how many agents are so many that it is better to go along the order and look at each than to collect them.
-const some = 2_000
+const some = registry.CountLimit
 
 // from is a query of the agents that the filter lets pass, of which there are about n; n below 0 is unknown.
 func (f filter) from(c *session, n int) *bun.SelectQuery {
@@ -198,12 +203,46 @@ func (f filter) from(c *session, n int) *bun.SelectQuery {
 	return q
 }
 
-func (f filter) count(c *session) *bun.SelectQuery {
-	if f.alone && len(f.terms) == 1 {
-		t := f.terms[0]
-		return c.bun.NewSelect().TableExpr("agent_terms AS t").ColumnExpr("count(DISTINCT t.agent_id)").Where("t.kind = ?", t.kind).Where("t.term IN (?)", bun.List(t.anyOf))
+// collect finds how many agents there are, up to one more than most, and if they are no more, the stretch of them.
+func (f filter) collect(ctx context.Context, c *session, page ports.Page, most int, order []string) (ids []string, total int, err error) {
+	var rows []struct {
+		ID    string `bun:"id"`
+		Total int    `bun:"total"`
 	}
-	return f.from(c, -1).ColumnExpr("count(*)")
+	if f.alone && len(f.terms) == 1 { // which an index of its own counts
+		t := f.terms[0]
+		some := c.bun.NewSelect().TableExpr("agent_terms AS t").ColumnExpr("t.agent_id").Where("t.kind = ?", t.kind).Where("t.term IN (?)", bun.List(t.anyOf)).Limit(int64(most) + 1)
+		if len(t.anyOf) > 1 {
+			some = some.Distinct()
+		}
+		if err := c.bun.NewSelect().TableExpr("(?) AS found", some).ColumnExpr("count(*)").Scan(ctx, &total); err != nil || total > most {
+			return nil, total, err
+		}
+	}
+	first, down := strings.CutSuffix(order[0], " DESC")
+	all := f.from(c, -1).ColumnExpr("a.id").ColumnExpr(first + " AS first").Limit(int64(most) + 1)
+	q := c.bun.NewSelect().TableExpr("(?) AS found", all).ColumnExpr("id").ColumnExpr("count(*) OVER () AS total").Limit(int64(page.Limit)).Offset(int64(page.Offset))
+	if down {
+		q = q.OrderExpr("first DESC")
+	} else {
+		q = q.OrderExpr("first")
+	}
+	if strings.HasSuffix(order[1], " DESC") {
+		q = q.OrderExpr("id DESC")
+	} else {
+		q = q.OrderExpr("id")
+	}
+	if err := q.Scan(ctx, &rows); err != nil {
+		return nil, 0, err
+	}
+	if len(rows) == 0 && page.Offset > 0 { // beyond the end
+		err := c.bun.NewSelect().TableExpr("(?) AS found", all).ColumnExpr("count(*)").Scan(ctx, &total)
+		return nil, total, err
+	}
+	for _, r := range rows {
+		ids, total = append(ids, r.ID), r.Total
+	}
+	return ids, total, nil
 }
 
 // discovery is registry.Query.Match as SQL.
@@ -216,6 +255,9 @@ func discovery(c *session, q registry.Query, now time.Time) filter {
 		f.terms = append(f.terms, term{"skill", []string{q.SkillID}})
 	}
 	words := q.Words()
+	if q.Sort == registry.SortRelevance {
+		f.broad = "a.trust_score DESC"
+	}
 	f.alone = q.Category == "" && q.MinTrust == nil && q.MaxPrice == nil && q.Status == "" && len(words) == 0
 	f.where = func(s *bun.SelectQuery) *bun.SelectQuery {
 		s = s.Where("a.deleted_at IS NULL")
@@ -234,6 +276,9 @@ func discovery(c *session, q registry.Query, now time.Time) filter {
 			}
 		}
 		for _, w := range words {
+			if utf8.RuneCountInString(w) <= c.store.cfg.Dialect.TextIsExact {
+				continue
+			}
 			s = s.Where("(" + has("name", w) + " OR " + has("skills", w) + " OR " + has("description", w) + ")")
 		}
 		return status(s, q.Status, now)
@@ -276,26 +321,42 @@ func relevance(words []string) string {
 
 // list reads how many agents there are, and a stretch of them: their ids come from an index, and only the rows of the
 // stretch are read.
-func (v *agents) list(ctx context.Context, page ports.Page, by func(*session) filter, order ...string) (out []registry.Agent, total int, err error) {
+func (v *agents) list(ctx context.Context, page ports.Page, most int, by func(*session) filter, order ...string) (out []registry.Agent, total int, err error) {
 	err = v.solo(ctx, func(ctx context.Context, c *session) error {
 		out, total = nil, 0
 		f := by(c)
-		if err := f.count(c).Scan(ctx, &total); err != nil {
-			return c.store.wrap(err, "count agents")
+		var ids []string
+		if ids, total, err = f.collect(ctx, c, page, most, order); err != nil {
+			return c.store.wrap(err, "find agents")
 		}
-		if total <= page.Offset {
+		if total <= page.Offset && total <= most {
 			return nil
 		}
-		ids := f.from(c, total).ColumnExpr("a.id").Limit(int64(page.Limit)).Offset(int64(page.Offset))
-		q := c.bun.NewSelect().TableExpr("agents AS a").ColumnExpr(agentColumns)
-		for _, o := range order {
-			ids, q = ids.OrderExpr(o), q.OrderExpr(o)
+		if total > most { // too many to collect: along the order
+			if f.broad != "" {
+				order[0] = f.broad
+			}
+			q := f.from(c, total).ColumnExpr("a.id").Limit(int64(page.Limit)).Offset(int64(page.Offset))
+			for _, o := range order {
+				q = q.OrderExpr(o)
+			}
+			ids = nil
+			if err := q.Scan(ctx, &ids); err != nil {
+				return c.store.wrap(err, "find agents")
+			}
+		}
+		if len(ids) == 0 {
+			return nil
 		}
 		var rows []agentRow
-		if err := q.Where("a.id IN (SELECT page.id FROM (?) AS page)", ids).Scan(ctx, &rows); err != nil {
+		err := c.bun.NewSelect().TableExpr("agents AS a").ColumnExpr(agentColumns).Where("a.id IN (?)", bun.List(ids)).Scan(ctx, &rows)
+		if err != nil {
 			return c.store.wrap(err, "list agents")
 		}
-		var err error
+		slices.SortFunc(rows, func(a, b agentRow) int { return cmp.Compare(slices.Index(ids, a.ID), slices.Index(ids, b.ID)) })
+		if total > most && len(rows) == page.Limit {
+			total = max(total, page.Offset+len(rows)+1)
+		}
 		out, err = convert(rows, agentRow.domain)
 		return err
 	})

@@ -206,6 +206,7 @@ type agentRow struct {
 	Category      string          `bun:"category"`
 	Price         int64           `bun:"price"`
 	TrustScore    float64         `bun:"trust_score"`
+	TrustBound    float64         `bun:"trust_bound"`
 	Featured      int             `bun:"featured"`
 	LastHeartbeat sql.NullInt64   `bun:"last_heartbeat"`
 	CreatedAt     micros          `bun:"created_at"`
@@ -220,12 +221,12 @@ type agentRow struct {
 	Card          sql.NullString  `bun:"card"`
 }
 
-const agentColumns = `a.id, a.version, a.owner_user_id, a.status, a.category, a.price, a.trust_score, a.featured, a.last_heartbeat, a.created_at, a.updated_at,
+const agentColumns = `a.id, a.version, a.owner_user_id, a.status, a.category, a.price, a.trust_score, a.trust_bound, a.featured, a.last_heartbeat, a.created_at, a.updated_at,
 	a.deleted_at, a.name, a.endpoint, a.description, a.tags, a.metadata, a.skills, a.card`
 
 func (r *agentRow) dest() []any {
 	return []any{
-		&r.ID, &r.Version, &r.OwnerUserID, &r.Status, &r.Category, &r.Price, &r.TrustScore, &r.Featured, &r.LastHeartbeat, &r.CreatedAt, &r.UpdatedAt,
+		&r.ID, &r.Version, &r.OwnerUserID, &r.Status, &r.Category, &r.Price, &r.TrustScore, &r.TrustBound, &r.Featured, &r.LastHeartbeat, &r.CreatedAt, &r.UpdatedAt,
 		&r.DeletedAt, &r.Name, &r.Endpoint, &r.Description, &r.Tags, &r.Metadata, &r.Skills, &r.Card,
 	}
 }
@@ -257,7 +258,7 @@ func agentRowOf(a registry.Agent) (agentRow, error) {
 		featured = 1
 	}
 	return agentRow{
-		ID: a.ID, Version: rand.Int64(), OwnerUserID: a.OwnerUserID, Status: a.Status, Category: a.Category, Price: int64(a.Price), TrustScore: a.TrustScore, Featured: featured,
+		ID: a.ID, Version: rand.Int64(), OwnerUserID: a.OwnerUserID, Status: a.Status, Category: a.Category, Price: int64(a.Price), TrustScore: a.TrustScore, TrustBound: a.TrustBound, Featured: featured,
 		LastHeartbeat: maybeAt(a.LastHeartbeat), CreatedAt: at(a.CreatedAt), UpdatedAt: at(a.UpdatedAt), DeletedAt: maybeAt(a.DeletedAt),
 		Name: a.Name, Endpoint: a.Endpoint, Description: a.Description, Tags: tags, Metadata: raw(a.Metadata), Skills: skills, Card: raw(a.Card),
 	}, err
@@ -266,7 +267,7 @@ func agentRowOf(a registry.Agent) (agentRow, error) {
 func (r agentRow) domain() (registry.Agent, error) {
 	a := registry.Agent{
 		ID: r.ID, OwnerUserID: r.OwnerUserID, Name: r.Name, Description: r.Description, Endpoint: r.Endpoint, Status: r.Status, Category: r.Category,
-		Metadata: unraw(r.Metadata), Price: credits.Amount(r.Price), TrustScore: r.TrustScore, Featured: r.Featured != 0, Card: unraw(r.Card),
+		Metadata: unraw(r.Metadata), Price: credits.Amount(r.Price), TrustScore: r.TrustScore, TrustBound: r.TrustBound, Featured: r.Featured != 0, Card: unraw(r.Card),
 		LastHeartbeat: maybeTime(r.LastHeartbeat), CreatedAt: r.CreatedAt.time(), UpdatedAt: r.UpdatedAt.time(), DeletedAt: maybeTime(r.DeletedAt),
 	}
 	if err := unpack(r.Tags, &a.Tags); err != nil {
@@ -513,6 +514,10 @@ type trustEventRow struct {
 	AgentID     string          `bun:"agent_id"`
 	Type        trust.EventType `bun:"type"`
 	Score       float64         `bun:"score"`
+	Seq         int64           `bun:"seq"`
+	Weight      float64         `bun:"weight"`
+	Speed       float64         `bun:"speed"`
+	Damping     float64         `bun:"damping"`
 	ScoreBefore float64         `bun:"score_before"`
 	ScoreAfter  float64         `bun:"score_after"`
 	TaskID      string          `bun:"task_id"`
@@ -522,7 +527,7 @@ type trustEventRow struct {
 
 func (r trustEventRow) domain() trust.Event {
 	return trust.Event{
-		ID: r.ID, AgentID: r.AgentID, Type: r.Type, Score: r.Score, Reason: r.Reason, TaskID: r.TaskID, ScoreBefore: r.ScoreBefore,
+		ID: r.ID, AgentID: r.AgentID, Seq: r.Seq, Type: r.Type, Score: r.Score, Weight: r.Weight, Speed: r.Speed, Damping: r.Damping, Reason: r.Reason, TaskID: r.TaskID, ScoreBefore: r.ScoreBefore,
 		ScoreAfter: r.ScoreAfter, CreatedAt: r.CreatedAt.time(),
 	}
 }

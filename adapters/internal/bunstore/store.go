@@ -64,6 +64,8 @@ type Dialect struct {
 	// Text narrows discovery to agents that may match all words, by means of an index. It may let too many pass. "" is
 	// all of them. nil: there is no such index.
 	Text func(words []string) (where string, args []any)
+	// TextIsExact is up to how many letters of a word Text lets none pass that does not match; 0 where it is never sure.
+	TextIsExact int
 }
 
 // Config is what a store is made of. Write and Read may be the same.

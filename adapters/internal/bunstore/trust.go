@@ -5,6 +5,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/nexus-protocol/nexus/domain/trust"
 	"github.com/nexus-protocol/nexus/ports"
@@ -14,22 +18,44 @@ type trusts struct{ access }
 
 var _ ports.TrustStore = (*trusts)(nil)
 
-const profileColumns = `agent_id, since, updated_at, reliability_sum, reliability_weight, speed_sum, speed_weight, quality_sum, quality_weight,
-	completed, failed, timed_out, ratings, stars, score, reliability, speed, quality, tenure`
+const profileColumns = `agent_id, since, updated_at, events, start, damping, reliability_sum, reliability_weight, reliability_fresh_sum, reliability_fresh_weight,
+	speed_sum, speed_weight, speed_fresh_sum, speed_fresh_weight, quality_sum, quality_weight, quality_fresh_sum, quality_fresh_weight,
+	completed, failed, timed_out, ratings, stars, score, bound, reliability, speed, quality, tenure`
+
+const profileColumnCount = 29
+
+// overwritten is the columns of an upsert that take the new values.
+func overwritten(columns string) string {
+	var out []string
+	for c := range strings.SplitSeq(columns, ",") {
+		c = strings.TrimSpace(c)
+		out = append(out, c+" = excluded."+c)
+	}
+	return strings.Join(out, ", ")
+}
 
 var (
 	qProfile = hot(`SELECT ` + profileColumns + ` FROM trust_profiles WHERE agent_id = ?`)
+	qGivenUp = hot(`SELECT ` + profileColumns + ` FROM trust_profiles WHERE agent_id IN (SELECT id FROM agents WHERE owner_user_id = ? AND deleted_at IS NOT NULL)
+		ORDER BY score, agent_id LIMIT 1`)
+	qDealings = hot(`SELECT COALESCE(p.owner_user_id, ''), COALESCE(p.tasks, 0), COALESCE(p.paid, 0), COALESCE(p.full_weight, 0), COALESCE(p.counted, 0), p.updated_at,
+		COALESCE(r.standing, 0), COALESCE(r.seen, 0), COALESCE(r.agreed, 0), COALESCE(r.disagreed, 0)
+		FROM (SELECT 1 AS one) AS o LEFT JOIN trust_pairs AS p ON p.agent_id = ? AND p.user_id = ? LEFT JOIN trust_raters AS r ON r.user_id = ?`)
 	// The agent's row stands for its evidence, of which there may be none yet.
 	qLockEvidence = hot(`SELECT 1 FROM agents WHERE id = ?{lock}`).ranked(rankAgent, 0).locks("evidence")
-	qSaveProfile  = hot(`INSERT INTO trust_profiles (`+profileColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (agent_id) DO UPDATE SET since = excluded.since, updated_at = excluded.updated_at,
-		reliability_sum = excluded.reliability_sum, reliability_weight = excluded.reliability_weight, speed_sum = excluded.speed_sum,
-		speed_weight = excluded.speed_weight, quality_sum = excluded.quality_sum, quality_weight = excluded.quality_weight,
-		completed = excluded.completed, failed = excluded.failed, timed_out = excluded.timed_out, ratings = excluded.ratings, stars = excluded.stars,
-		score = excluded.score, reliability = excluded.reliability, speed = excluded.speed, quality = excluded.quality, tenure = excluded.tenure`).ranked(unranked, 0).frees("evidence")
-	qInsertEvidence = hot(`INSERT INTO trust_events (id, agent_id, type, score, score_before, score_after, task_id, reason, created_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`)
-	qScore = hot(`UPDATE agents SET trust_score = ? WHERE id = ? AND trust_score <> ?`)
+	qSavePair     = hot(`INSERT INTO trust_pairs (agent_id, user_id, owner_user_id, tasks, paid, full_weight, counted, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (agent_id, user_id) DO UPDATE SET ` + overwritten("owner_user_id, tasks, paid, full_weight, counted, updated_at"))
+	qSaveProfile = hot(`INSERT INTO trust_profiles (`+profileColumns+`) VALUES (?`+strings.Repeat(", ?", profileColumnCount-1)+`)
+		ON CONFLICT (agent_id) DO UPDATE SET `+overwritten(strings.TrimPrefix(profileColumns, "agent_id, "))).ranked(unranked, 0).frees("evidence")
+	qInsertEvidence = hot(`INSERT INTO trust_events (id, agent_id, seq, type, score, weight, speed, damping, score_before, score_after, task_id, reason, created_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`)
+	qScore = hot(`UPDATE agents SET trust_score = ?, trust_bound = ? WHERE id = ? AND (trust_score <> ? OR trust_bound <> ?)`)
+	qJudge = hot(`INSERT INTO trust_raters (user_id, standing, seen, agreed, disagreed) VALUES (?, 0, 0, ?, ?)
+		ON CONFLICT (user_id) DO UPDATE SET agreed = trust_raters.agreed + excluded.agreed, disagreed = trust_raters.disagreed + excluded.disagreed`).ranked(rankAccess, 0)
+	qStand = hot(`INSERT INTO trust_raters (user_id, standing, seen, agreed, disagreed) VALUES (?, ?, 1, 0, 0)
+		ON CONFLICT (user_id) DO UPDATE SET standing = excluded.standing, seen = 1`).ranked(rankAccess, 0)
+	qPayments = hot(`SELECT agent_id, user_id, owner_user_id, paid, full_weight, counted FROM trust_pairs WHERE (agent_id, user_id) > (?, ?) ORDER BY agent_id, user_id LIMIT ?`)
+	qScoreAt  = hot(`SELECT score_after FROM trust_events WHERE agent_id = ? AND created_at < ? ORDER BY created_at DESC, id DESC LIMIT 1`)
 )
 
 // Profile implements ports.TrustReader. One statement.
@@ -41,46 +67,95 @@ func (v *trusts) Profile(ctx context.Context, agentID string) (p trust.Profile, 
 	return p, err == nil, err
 }
 
-func readProfile(ctx context.Context, c *session, agentID string, p *trust.Profile, before ...*call) error {
-	var since, updated micros
-	k := qProfile.first([]any{agentID}, &p.AgentID, &since, &updated, &p.Reliability.Sum, &p.Reliability.Weight, &p.Speed.Sum, &p.Speed.Weight,
-		&p.Quality.Sum, &p.Quality.Weight, &p.Tasks.Completed, &p.Tasks.Failed, &p.Tasks.TimedOut, &p.Ratings.Count, &p.Ratings.Sum, &p.Score,
-		&p.Components.Reliability, &p.Components.Speed, &p.Components.Quality, &p.Components.Tenure)
-	err := c.send(ctx, append(before, k)...)
+// GivenUp implements ports.TrustReader. One statement.
+func (v *trusts) GivenUp(ctx context.Context, ownerUserID string) (p trust.Profile, ok bool, err error) {
+	err = v.do(ctx, func(ctx context.Context, c *session) error {
+		k := profileInto(qGivenUp, ownerUserID, &p)
+		err := c.send(ctx, k)
+		ok = k.rows > 0
+		return c.store.wrap(err, "read the profile of a deleted agent")
+	})
+	return p, ok && err == nil, err
+}
+
+func readProfile(ctx context.Context, c *session, agentID string, p *trust.Profile, others ...*call) error {
+	k := profileInto(qProfile, agentID, p)
+	err := c.send(ctx, append(others, k)...)
 	if err == nil && k.rows == 0 {
 		err = sql.ErrNoRows
 	}
-	p.Since, p.UpdatedAt = since.time(), updated.time()
 	return c.store.wrap(err, "read trust profile")
 }
 
-// Lock implements ports.TrustStore. One statement, and one for the lock where there is one, sent together.
-func (v *trusts) Lock(ctx context.Context, agentID string) (p trust.Profile, ok bool, err error) {
-	err = v.do(ctx, func(ctx context.Context, c *session) error {
-		if c.store.cfg.Dialect.Lock == "" {
-			return readProfile(ctx, c, agentID, &p)
-		}
-		var one int
-		return readProfile(ctx, c, agentID, &p, qLockEvidence.first([]any{agentID}, &one))
-	})
-	if errors.Is(err, sql.ErrNoRows) {
-		return trust.Profile{}, false, nil
+// profileInto reads one profile.
+func profileInto(q statement, key string, p *trust.Profile) *call {
+	var since, updated micros
+	dest := []any{
+		&p.AgentID, &since, &updated, &p.Events, &p.Start, &p.Damping, &p.Reliability.Sum, &p.Reliability.Weight, &p.Reliability.FreshSum, &p.Reliability.FreshWeight,
+		&p.Speed.Sum, &p.Speed.Weight, &p.Speed.FreshSum, &p.Speed.FreshWeight, &p.Quality.Sum, &p.Quality.Weight, &p.Quality.FreshSum, &p.Quality.FreshWeight,
+		&p.Tasks.Completed, &p.Tasks.Failed, &p.Tasks.TimedOut, &p.Ratings.Count, &p.Ratings.Sum, &p.Score, &p.Bound,
+		&p.Components.Reliability, &p.Components.Speed, &p.Components.Quality, &p.Components.Tenure,
 	}
-	return p, err == nil, err
+	return &call{statement: q, args: []any{key}, visit: func(scan func(...any) error) error {
+		err := scan(dest...)
+		p.Since, p.UpdatedAt = since.time(), updated.time()
+		return err
+	}}
 }
 
-// Save implements ports.TrustStore. Three statements, sent together but for a rating.
-func (v *trusts) Save(ctx context.Context, p trust.Profile, e trust.Event) error {
+// Lock implements ports.TrustStore. Two statements, and one for the lock where there is one, sent together.
+func (v *trusts) Lock(ctx context.Context, agentID, requesterID string) (p trust.Profile, d trust.Dealings, ok bool, err error) {
+	err = v.do(ctx, func(ctx context.Context, c *session) error {
+		d = trust.Dealings{}
+		var others []*call
+		if c.store.cfg.Dialect.Lock != "" {
+			var one int
+			others = append(others, qLockEvidence.first([]any{agentID}, &one))
+		}
+		if requesterID != "" {
+			d.UserID, d.Rater.UserID = requesterID, requesterID
+			var at sql.NullInt64
+			var seen int
+			others = append(others, &call{statement: qDealings, args: []any{agentID, requesterID, requesterID}, visit: func(scan func(...any) error) error {
+				err := scan(&d.OwnerUserID, &d.Pair.Tasks, &d.Pair.Paid, &d.Pair.Full, &d.Pair.Counted, &at, &d.Rater.Standing, &seen, &d.Rater.Agreed, &d.Rater.Disagreed)
+				if at.Valid {
+					d.Pair.UpdatedAt = micros(at.Int64).time()
+				}
+				d.Rater.Seen = seen != 0
+				return err
+			}})
+		}
+		return readProfile(ctx, c, agentID, &p, others...)
+	})
+	if errors.Is(err, sql.ErrNoRows) {
+		return trust.Profile{}, d, false, nil
+	}
+	return p, d, err == nil, err
+}
+
+func savedProfile(p trust.Profile) []*call {
+	return []*call{{statement: qSaveProfile, args: []any{
+		p.AgentID, int64(at(p.Since)), int64(at(p.UpdatedAt)), p.Events, p.Start, p.Damping,
+		p.Reliability.Sum, p.Reliability.Weight, p.Reliability.FreshSum, p.Reliability.FreshWeight,
+		p.Speed.Sum, p.Speed.Weight, p.Speed.FreshSum, p.Speed.FreshWeight, p.Quality.Sum, p.Quality.Weight, p.Quality.FreshSum, p.Quality.FreshWeight,
+		p.Tasks.Completed, p.Tasks.Failed, p.Tasks.TimedOut, p.Ratings.Count, p.Ratings.Sum, p.Score, p.Bound,
+		p.Components.Reliability, p.Components.Speed, p.Components.Quality, p.Components.Tenure,
+	}}, {statement: qScore, args: []any{p.Score, p.Bound, p.AgentID, p.Score, p.Bound}}}
+}
+
+// Save implements ports.TrustStore. Four statements, sent together but for a rating, which takes one more.
+func (v *trusts) Save(ctx context.Context, p trust.Profile, e trust.Event, d trust.Dealings) error {
 	return v.do(ctx, func(ctx context.Context, c *session) error {
 		event := &call{statement: qInsertEvidence, args: []any{
-			e.ID, e.AgentID, string(e.Type), e.Score, e.ScoreBefore, e.ScoreAfter, e.TaskID, e.Reason, int64(at(e.CreatedAt)),
+			e.ID, e.AgentID, e.Seq, string(e.Type), e.Score, e.Weight, e.Speed, e.Damping, e.ScoreBefore, e.ScoreAfter, e.TaskID, e.Reason, int64(at(e.CreatedAt)),
 		}}
-		saved := &call{statement: qSaveProfile, args: []any{
-			p.AgentID, int64(at(p.Since)), int64(at(p.UpdatedAt)), p.Reliability.Sum, p.Reliability.Weight, p.Speed.Sum, p.Speed.Weight,
-			p.Quality.Sum, p.Quality.Weight, p.Tasks.Completed, p.Tasks.Failed, p.Tasks.TimedOut, p.Ratings.Count, p.Ratings.Sum, p.Score,
-			p.Components.Reliability, p.Components.Speed, p.Components.Quality, p.Components.Tenure,
-		}}
-		calls := []*call{event, saved, {statement: qScore, args: []any{p.Score, p.AgentID, p.Score}}}
+		calls := []*call{event}
+		if d.UserID != "" {
+			calls = append(calls, &call{statement: qSavePair, args: []any{
+				p.AgentID, d.UserID, d.OwnerUserID, d.Pair.Tasks, d.Pair.Paid, d.Pair.Full, d.Pair.Counted, int64(at(d.Pair.UpdatedAt)),
+			}})
+		}
+		calls = append(calls, savedProfile(p)...)
 		if e.Type == trust.RatingReceived { // which people repeat: find out before anything is changed
 			if err := c.send(ctx, event); err != nil {
 				return c.store.wrap(err, "insert trust event")
@@ -96,8 +171,61 @@ func (v *trusts) Save(ctx context.Context, p trust.Profile, e trust.Event) error
 		if event.rows == 0 {
 			return fmt.Errorf("trust event %s of task %s: %w", e.Type, e.TaskID, ports.ErrDuplicate)
 		}
-		return nil
+		if d.UserID == "" || e.Type != trust.RatingReceived {
+			return nil
+		}
+		_, err := c.exec(ctx, qJudge, d.UserID, d.Rater.Agreed, d.Rater.Disagreed)
+		return c.store.wrap(err, "save rater")
 	})
+}
+
+// Settle implements ports.TrustStore. Two statements, sent together.
+func (v *trusts) Settle(ctx context.Context, p trust.Profile) error {
+	return v.do(ctx, func(ctx context.Context, c *session) error {
+		return c.store.wrap(c.send(ctx, savedProfile(p)...), "save trust profile")
+	})
+}
+
+// Stand implements ports.TrustStore. One statement a user, sent together.
+func (v *trusts) Stand(ctx context.Context, standing map[string]float64) error {
+	var calls []*call
+	for _, user := range slices.Sorted(maps.Keys(standing)) { // all lock them in one order
+		calls = append(calls, &call{statement: qStand, args: []any{user, standing[user]}})
+	}
+	return v.do(ctx, func(ctx context.Context, c *session) error {
+		return c.store.wrap(c.send(ctx, calls...), "save standing")
+	})
+}
+
+// Payments implements ports.TrustReader. One statement.
+func (v *trusts) Payments(ctx context.Context, afterAgentID, afterUserID string, limit int) ([]trust.Payment, error) {
+	var out []trust.Payment
+	err := v.do(ctx, func(ctx context.Context, c *session) error {
+		out = nil
+		return c.store.wrap(c.each(ctx, qPayments, []any{afterAgentID, afterUserID, limit}, func(scan func(...any) error) error {
+			var p trust.Payment
+			err := scan(&p.AgentID, &p.FromUserID, &p.ToUserID, &p.Amount, &p.Full, &p.Counted)
+			out = append(out, p)
+			return err
+		}), "read payments")
+	})
+	return out, err
+}
+
+// ScoresAt implements ports.TrustReader. One statement a moment, along the index.
+func (v *trusts) ScoresAt(ctx context.Context, agentID string, moments []time.Time) ([]*float64, error) {
+	out := make([]*float64, len(moments))
+	err := v.do(ctx, func(ctx context.Context, c *session) error {
+		var calls []*call
+		for i, m := range moments {
+			calls = append(calls, &call{statement: qScoreAt, args: []any{agentID, int64(at(m))}, visit: func(scan func(...any) error) error {
+				out[i] = new(float64)
+				return scan(out[i])
+			}})
+		}
+		return c.store.wrap(c.send(ctx, calls...), "read scores")
+	})
+	return out, err
 }
 
 // Events implements ports.TrustReader. One statement.
