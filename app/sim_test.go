@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -88,6 +89,16 @@ func (p *process) Update(ctx context.Context, fn func(ctx context.Context, tx po
 func (p *process) Read() ports.Reads          { return p.sim.store.Read() }
 func (p *process) Ping(context.Context) error { return nil }
 
+// picky is a checker that dislikes some inputs.
+type picky struct{ memory.Schemas }
+
+func (picky) Validate(_, value json.RawMessage) ([]ports.SchemaFault, error) {
+	if len(value)%5 == 0 {
+		return []ports.SchemaFault{{Path: "x", Message: "is missing"}}, nil
+	}
+	return nil, nil
+}
+
 // noQueue hands nothing over.
 type noQueue struct{}
 
@@ -107,7 +118,7 @@ func (s *sim) Read(b []byte) (int, error) {
 func (s *sim) boot(i int) {
 	p := &process{sim: s}
 	engine, err := New(Config{
-		Store: p, Queue: noQueue{}, Agents: s.agents, Guard: memory.OpenGuard{}, Schema: memory.Schemas{}, Hasher: memory.NewHasher(),
+		Store: p, Queue: noQueue{}, Agents: s.agents, Guard: memory.OpenGuard{}, Schema: picky{}, Hasher: memory.NewHasher(),
 		Limits: memory.NewLimiter(func() time.Time { return s.now }), Now: func() time.Time { return s.now }, Random: s,
 		NewID: func() string { s.ids++; return fmt.Sprintf("01980000-0000-7000-8000-%012x", s.ids) },
 	})
@@ -131,7 +142,9 @@ func simulate(t *testing.T, seed uint64, tally map[string]int) (digest [32]byte)
 	price, name, endpoint := credits.Whole(20), "Agent", "http://agent" // so that some cannot be paid
 	s.agents.Handle(endpoint, s.answer)
 	var err error
-	s.agent, err = s.procs[0].Agents.Register(ctx, s.owner, registry.Profile{Name: &name, Endpoint: &endpoint, Price: &price})
+	s.agent, err = s.procs[0].Agents.Register(ctx, s.owner, registry.Profile{
+		Name: &name, Endpoint: &endpoint, Price: &price, Skills: &[]registry.Skill{{ID: "checked", Name: "Checked", InputSchema: json.RawMessage(`{}`)}},
+	})
 	require.NoError(t, err)
 	for range 6 {
 		w, err := s.procs[0].Workflows.Create(ctx, s.asker, "flow", "", s.steps())
@@ -161,6 +174,9 @@ func simulate(t *testing.T, seed uint64, tally map[string]int) (digest [32]byte)
 func (s *sim) steps() (steps []scheduler.Step) {
 	for i := range 1 + s.dice.IntN(6) {
 		step := scheduler.Step{Name: "step", AgentID: s.agent.ID, Timeout: time.Duration(10+s.dice.IntN(50)) * time.Second}
+		if s.dice.IntN(3) == 0 {
+			step.SkillID = "checked"
+		}
 		for d := range i {
 			if s.dice.IntN(2) == 0 {
 				step.DependsOn = append(step.DependsOn, d)
