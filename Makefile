@@ -28,9 +28,10 @@ ifndef RACE
 endif
 	$(GO) tool $(TOOLS) gotestsum --format pkgname-and-test-fails -- $(RACE) -timeout 10m ./...
 
-test-faults: ## Run the fault tests for ten minutes, and runs of workflows for one
+test-faults: ## Run the fault tests for ten minutes, runs of workflows for one, and 20 000 worlds of the simulation
 	NEXUS_FAULTS=10m $(GO) test -run TestFaults -timeout 25m -v ./cmd/nexus
 	NEXUS_FAULTS=60s $(GO) test -run TestRunsOutliveTheirServers -timeout 10m -v ./cmd/nexus
+	NEXUS_SEEDS=20000 $(GO) test -run TestAnySeedOfTheWorldEndsWell -timeout 10m -v ./app
 
 lint: ## Run the linters
 	$(GO) vet ./...
