@@ -61,6 +61,15 @@ func (s *Workflows) define(ctx context.Context, w scheduler.Workflow) (scheduler
 	return scheduler.Define(w, func(id string) bool { return known[id] })
 }
 
+// Check tells what Create would find wrong. One read for each agent.
+func (s *Workflows) Check(ctx context.Context, c identity.Caller, name, description string, steps []scheduler.Step) error {
+	if err := identity.Authorize(c, identity.WorkflowCreate, identity.Resource{}); err != nil {
+		return err
+	}
+	_, err := s.define(ctx, scheduler.Workflow{Name: name, Description: description, OwnerUserID: c.UserID, Steps: steps})
+	return err
+}
+
 // Create defines a workflow. Any known caller may call it. One read for each agent, one commit.
 func (s *Workflows) Create(ctx context.Context, c identity.Caller, name, description string, steps []scheduler.Step) (scheduler.Workflow, error) {
 	var out scheduler.Workflow

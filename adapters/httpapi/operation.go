@@ -225,7 +225,7 @@ func (a *adapter) Handle(op *huma.Operation, do func(huma.Context)) {
 	a.s.handle(rt, func(x *exchange, r *http.Request) {
 		in, err := a.s.check(op, x, humago.NewContext(op, r, x))
 		if err != nil {
-			a.s.fail(x, r, err)
+			a.s.fail(x, r, rt.allFaults(r.Context(), x.body, err))
 			return
 		}
 		do(in)

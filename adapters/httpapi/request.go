@@ -2,11 +2,13 @@ package httpapi
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -93,6 +95,34 @@ func (s *server) check(op *huma.Operation, x *exchange, ctx huma.Context) (*chec
 	body, err := s.checkBody(op.RequestBody, x, r)
 	x.body, out.body = body, bytes.NewReader(body)
 	return out, err
+}
+
+// allFaults adds to what is wrong with a body what the route finds beside it.
+func (rt route) allFaults(ctx context.Context, body []byte, err error) error {
+	f, ok := fault.As(err)
+	if rt.also == nil || len(body) == 0 || !ok || f.Code != fault.CodeValidation {
+		return err
+	}
+	more, ok := fault.As(rt.also(ctx, body))
+	if !ok || more.Code != fault.CodeValidation {
+		return err
+	}
+	var all fault.Fields
+	told, _ := f.Details["fields"].([]fault.Field)
+	for _, field := range told {
+		all.Add(field.Path, "%s", field.Message)
+	}
+	found, _ := more.Details["fields"].([]fault.Field)
+	for _, field := range found {
+		known := func(old fault.Field) bool { // or a part of what is wrong as a whole
+			rest, within := strings.CutPrefix(field.Path, old.Path)
+			return within && (rest == "" || rest[0] == '.' || rest[0] == '[')
+		}
+		if !slices.ContainsFunc(told, known) {
+			all.Add(field.Path, "%s", field.Message)
+		}
+	}
+	return all.Err()
 }
 
 // checkQuery reads the parameters that an operation has. What it does not have is ignored.

@@ -128,6 +128,9 @@ type route struct {
 	browser bool             // public, yet a page of another site may not post to it
 	limit   *ports.RateRule  // counted against the caller before anything else is looked at
 	form    http.HandlerFunc // takes the request instead if its body is a form
+	// also, if set, finds the faults that only the engine knows in a body that has others already, so that all are told at
+	// once.
+	also func(ctx context.Context, body []byte) error
 
 	// What the OpenAPI document says of it. A route without an id is not in there.
 	id      string

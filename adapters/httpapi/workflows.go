@@ -216,6 +216,13 @@ func (s *server) mountWorkflows() {
 		id: "create-workflow", tag: tagWorkflows, summary: "Create a workflow", status: http.StatusCreated,
 		text:    "Steps name earlier steps that they wait for, so there are no cycles. All faults are told at once, each with its path.",
 		headers: map[string]string{"Location": "The workflow's path."},
+		also: func(ctx context.Context, body []byte) error {
+			var b createWorkflowBody
+			if json.Unmarshal(body, &b) != nil { // what is of a wrong type has to be mended first
+				return nil
+			}
+			return workflows.Check(ctx, callerOf(ctx), b.Name, b.Description, convert(b.Steps, stepIn.step))
+		},
 	}, func(ctx context.Context, in *createWorkflowInput) (scheduler.Workflow, error) {
 		return workflows.Create(ctx, callerOf(ctx), in.Body.Name, in.Body.Description, convert(in.Body.Steps, stepIn.step))
 	}, answerWith(func(w scheduler.Workflow) workflowJSON { return workflowWhole(app.WorkflowView{Workflow: w}) }),
@@ -238,6 +245,13 @@ func (s *server) mountWorkflows() {
 		method: "PATCH", path: "/api/v1/workflows/{workflowId}", access: caller, scope: write,
 		id: "update-workflow", tag: tagWorkflows, summary: "Change a workflow", status: http.StatusOK,
 		text: "For its owner. What is left out stays as it is. Runs keep the steps that they began with.",
+		also: func(ctx context.Context, body []byte) error {
+			var b patchWorkflowBody
+			if json.Unmarshal(body, &b) != nil || b.Steps == nil { // what is of a wrong type has to be mended first
+				return nil
+			}
+			return workflows.Check(ctx, callerOf(ctx), "any", "", convert(*b.Steps, stepIn.step))
+		},
 	}, func(ctx context.Context, in *patchWorkflowInput) (one[workflowJSON], error) {
 		w, err := workflows.Change(ctx, callerOf(ctx), in.WorkflowID, in.Body.change())
 		return answer(workflowWhole(w), err)

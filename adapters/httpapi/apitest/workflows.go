@@ -195,6 +195,7 @@ func testWorkflowRefusals(t *testing.T, s *suite) {
 		"no steps":   {object{"name": "x", "steps": []any{}}, []string{"steps"}},
 		"too many":   {object{"name": "x", "steps": steps(a, make([][]int, 21)...)}, []string{"steps"}},
 		"all wrong":  {object{"name": "x", "steps": []any{step(object{"dependsOn": []int{0}}), step(object{"dependsOn": []int{2, 0, 0, -1}}), step(object{"agentId": unknownID})}}, []string{"steps[0].dependsOn[0]", "steps[1].dependsOn[0]", "steps[1].dependsOn[2]", "steps[1].dependsOn[3]", "steps[2].agentId"}},
+		"all kinds":  {object{"name": "", "description": strings.Repeat("x", 2001), "steps": []any{step(object{"name": "", "timeout": 9, "dependsOn": []any{0}}), step(object{"agentId": unknownID, "dependsOn": []any{7, 0, 0}})}}, []string{"description", "name", "steps[0].name", "steps[0].timeout", "steps[0].dependsOn[0]", "steps[1].agentId", "steps[1].dependsOn[0]", "steps[1].dependsOn[2]"}},
 		"no agent":   {object{"name": "x", "steps": []any{object{"name": "x"}}}, []string{"steps[0].agentId"}},
 		"odd agent":  {object{"name": "x", "steps": []any{step(object{"agentId": "nobody"})}}, []string{"steps[0].agentId"}},
 		"timeout":    {object{"name": "x", "steps": []any{step(object{"timeout": 0}), step(object{"timeout": 3601})}}, []string{"steps[0].timeout", "steps[1].timeout"}},
