@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/nexus-protocol/nexus/domain/registry"
+	"github.com/nexus-protocol/nexus/domain/scheduler"
 )
 
 // maxCached bounds the texts of the agents that are remembered, in bytes.
@@ -74,3 +75,54 @@ func cloneAgent(a registry.Agent) registry.Agent {
 	}
 	return a
 }
+
+// planCache remembers the plans of runs, so that they are not decoded again for every step. Who asks has just read what
+// the run was created with, and gets no plan of anything else.
+type planCache struct {
+	mu    sync.Mutex
+	byRun map[string]cachedPlan
+	size  int // of the texts, in bytes
+}
+
+type cachedPlan struct {
+	creation string
+	plan     *scheduler.Plan
+}
+
+// of returns the plan of a run by the body of its first event.
+func (c *planCache) of(runID, creation string) (*scheduler.Plan, error) {
+	c.mu.Lock()
+	known, ok := c.byRun[runID]
+	c.mu.Unlock()
+	if ok && known.creation == creation {
+		return known.plan, nil
+	}
+	var body runEventDoc
+	if err := unpack(creation, &body); err != nil {
+		return nil, err
+	}
+	plan, err := scheduler.Compile(stepsOf(body.Steps))
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.byRun == nil {
+		c.byRun = map[string]cachedPlan{}
+	}
+	c.size += len(creation) - len(c.byRun[runID].creation)
+	c.byRun[runID] = cachedPlan{creation, plan}
+	for id, old := range c.byRun { // any will do, as maps have no order
+		if c.size <= maxCached && len(c.byRun) <= maxPlans {
+			break
+		}
+		if id != runID {
+			c.size -= len(old.creation)
+			delete(c.byRun, id)
+		}
+	}
+	return plan, nil
+}
+
+// maxPlans bounds how many plans are remembered.
+const maxPlans = 4096

@@ -94,6 +94,7 @@ type Store struct {
 	reads     ports.Reads
 	readers   *readers
 	agents    agentCache
+	plans     planCache
 	counts    struct{ commits, roundTrips atomic.Int64 }
 
 	queue   chan *request

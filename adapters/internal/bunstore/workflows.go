@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -239,8 +238,8 @@ func runState(r scheduler.Run) (string, error) {
 	return pack(d)
 }
 
-// scanRun reads a run without outputs.
-func scanRun(scan func(...any) error) (r scheduler.Run, err error) {
+// run reads a run without outputs.
+func (s *Store) run(scan func(...any) error) (r scheduler.Run, err error) {
 	var created micros
 	var started, completed sql.NullInt64
 	var state, creation string
@@ -249,11 +248,10 @@ func scanRun(scan func(...any) error) (r scheduler.Run, err error) {
 	}
 	r.CreatedAt, r.StartedAt, r.CompletedAt = created.time(), maybeTime(started), maybeTime(completed)
 	var d stateDoc
-	var body runEventDoc
-	if err := errors.Join(unpack(state, &d), unpack(creation, &body)); err != nil {
+	if err := unpack(state, &d); err != nil {
 		return r, err
 	}
-	if r.Plan, err = scheduler.Compile(stepsOf(body.Steps)); err != nil {
+	if r.Plan, err = s.plans.of(r.ID, creation); err != nil {
 		return r, err
 	}
 	if len(d.Steps) != r.Plan.Len() {
@@ -345,7 +343,7 @@ func findRun(ctx context.Context, c *session, q statement, id string) (r schedul
 	found := false
 	err = c.each(ctx, q, []any{id}, func(scan func(...any) error) (err error) {
 		found = true
-		r, err = scanRun(scan)
+		r, err = c.store.run(scan)
 		return err
 	})
 	if err == nil && !found {
@@ -392,7 +390,7 @@ func (v *runs) List(ctx context.Context, f ports.RunFilter, page ports.Page) (ou
 	err = v.do(ctx, func(ctx context.Context, c *session) error {
 		out = nil
 		err := c.each(ctx, list, []any{f.WorkflowID, page.Limit, page.Offset}, func(scan func(...any) error) error {
-			r, err := scanRun(scan)
+			r, err := c.store.run(scan)
 			out = append(out, r)
 			return err
 		})
