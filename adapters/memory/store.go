@@ -3,9 +3,14 @@
 package memory
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/nexus-protocol/nexus/domain/credits"
 	"github.com/nexus-protocol/nexus/domain/identity"
@@ -189,4 +194,30 @@ func (t *table[V]) del(tx *txn, key string) {
 func stretch[V any](all []V, p ports.Page) []V {
 	from := min(p.Offset, len(all))
 	return all[from:min(from+p.Limit, len(all))]
+}
+
+// newest is a page of what was found, newest first (ties by id, descending), as copies.
+func newest[V any](found []V, p ports.Page, key func(V) (created time.Time, id string), clone func(V) V) []V {
+	slices.SortFunc(found, func(a, b V) int {
+		madeA, idA := key(a)
+		madeB, idB := key(b)
+		return cmp.Or(madeB.Compare(madeA), strings.Compare(idB, idA))
+	})
+	out := slices.Clone(stretch(found, p))
+	for i := range out {
+		out[i] = clone(out[i])
+	}
+	return out
+}
+
+// grow appends events to a log, whose numbers must not come twice.
+func grow[E any](log, events []E, seq func(E) int64, id string) ([]E, error) {
+	log = slices.Clip(log)
+	for _, e := range events {
+		if n := len(log); n > 0 && seq(log[n-1]) >= seq(e) {
+			return nil, fmt.Errorf("event %d of %s: %w", seq(e), id, ports.ErrDuplicate)
+		}
+		log = append(log, e)
+	}
+	return log, nil
 }

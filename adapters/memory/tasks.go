@@ -3,7 +3,6 @@ package memory
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -118,14 +117,7 @@ func (v tasks) List(ctx context.Context, f ports.TaskFilter, p ports.Page) ([]ta
 			found = append(found, t)
 		}
 	}
-	slices.SortFunc(found, func(a, b task.Task) int {
-		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), strings.Compare(b.ID, a.ID))
-	})
-	out := slices.Clone(stretch(found, p))
-	for i := range out {
-		out[i] = cloneTask(out[i])
-	}
-	return out, len(found), nil
+	return newest(found, p, func(t task.Task) (time.Time, string) { return t.CreatedAt, t.ID }, cloneTask), len(found), nil
 }
 
 // openTasks returns ids of open tasks that match, the next to time out first.
@@ -172,12 +164,9 @@ func (v tasks) Save(_ context.Context, t task.Task, events []task.Event) error {
 }
 
 func (v tasks) write(t task.Task, events []task.Event) error {
-	log := v.s.events.rows[t.ID]
-	for _, e := range events {
-		if n := len(log); n > 0 && log[n-1].Seq >= e.Seq {
-			return fmt.Errorf("event %d of task %s: %w", e.Seq, t.ID, ports.ErrDuplicate)
-		}
-		log = append(slices.Clip(log), e)
+	log, err := grow(v.s.events.rows[t.ID], events, func(e task.Event) int64 { return e.Seq }, t.ID)
+	if err != nil {
+		return err
 	}
 	if len(events) > 0 {
 		v.s.events.put(v.tx, t.ID, cloneEvents(log))

@@ -4,9 +4,8 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"fmt"
 	"slices"
-	"strings"
+	"time"
 
 	"github.com/nexus-protocol/nexus/domain/fault"
 	"github.com/nexus-protocol/nexus/domain/scheduler"
@@ -61,14 +60,7 @@ func (v workflows) ListByOwner(ctx context.Context, userID string, p ports.Page)
 			found = append(found, w)
 		}
 	}
-	slices.SortFunc(found, func(a, b scheduler.Workflow) int {
-		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), strings.Compare(b.ID, a.ID))
-	})
-	out := slices.Clone(stretch(found, p))
-	for i := range out {
-		out[i] = cloneWorkflow(out[i])
-	}
-	return out, len(found), nil
+	return newest(found, p, func(w scheduler.Workflow) (time.Time, string) { return w.CreatedAt, w.ID }, cloneWorkflow), len(found), nil
 }
 
 func (v workflows) Insert(_ context.Context, w scheduler.Workflow) error {
@@ -160,10 +152,7 @@ func (v runs) List(ctx context.Context, f ports.RunFilter, p ports.Page) ([]sche
 			found = append(found, r)
 		}
 	}
-	slices.SortFunc(found, func(a, b scheduler.Run) int {
-		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), strings.Compare(b.ID, a.ID))
-	})
-	return slices.Clone(stretch(found, p)), len(found), nil
+	return newest(found, p, func(r scheduler.Run) (time.Time, string) { return r.CreatedAt, r.ID }, bare), len(found), nil
 }
 
 func (v runs) EventsOf(ctx context.Context, after []ports.Position, limit int) (out []scheduler.Event, err error) {
@@ -195,12 +184,9 @@ func (v runs) Save(_ context.Context, r scheduler.Run, events []scheduler.Event)
 }
 
 func (v runs) write(r scheduler.Run, events []scheduler.Event) error {
-	log := v.s.runLogs.rows[r.ID]
-	for _, e := range events {
-		if n := len(log); n > 0 && log[n-1].Seq >= e.Seq {
-			return fmt.Errorf("event %d of run %s: %w", e.Seq, r.ID, ports.ErrDuplicate)
-		}
-		log = append(slices.Clip(log), e)
+	log, err := grow(v.s.runLogs.rows[r.ID], events, func(e scheduler.Event) int64 { return e.Seq }, r.ID)
+	if err != nil {
+		return err
 	}
 	v.s.runLogs.put(v.tx, r.ID, log)
 	v.s.runs.put(v.tx, r.ID, bare(r))
