@@ -122,11 +122,44 @@ func (s *Agents) Discover(ctx context.Context, c identity.Caller, q registry.Que
 	if err != nil {
 		return none, err
 	}
-	items, total, err := s.Store.Read().Agents.Discover(ctx, q, s.now())
+	return s.discover(ctx, q)
+}
+
+// discover finds agents by a normalized query.
+func (c *core) discover(ctx context.Context, q registry.Query) (List[registry.Agent], error) {
+	items, total, err := c.Store.Read().Agents.Discover(ctx, q, c.now())
 	if err != nil {
-		return none, fmt.Errorf("discover: %w", err)
+		return List[registry.Agent]{}, fmt.Errorf("discover: %w", err)
 	}
 	return list(items, total, ports.Page{Limit: q.Limit, Offset: q.Offset}), nil
+}
+
+// Inspection is what an endpoint shows of itself.
+type Inspection struct {
+	Card json.RawMessage // nil if there was none to be had
+	Took time.Duration
+}
+
+// Inspect looks at an endpoint as Register would, for at most three seconds, and keeps nothing. Whoever may register
+// agents may call it. An endpoint that leads inside is refused.
+func (s *Agents) Inspect(ctx context.Context, c identity.Caller, endpoint string) (Inspection, error) {
+	if err := identity.Authorize(c, identity.AgentRegister, identity.Resource{}); err != nil {
+		return Inspection{}, err
+	}
+	if err := s.limit(ctx, limitInspect, c.UserID); err != nil {
+		return Inspection{}, err
+	}
+	name := "inspected"
+	a, err := registry.Register("", c.UserID, registry.Profile{Name: &name, Endpoint: &endpoint}, 0, s.now())
+	if err == nil {
+		err = s.Guard.Check(ctx, a.Endpoint)
+	}
+	if err != nil {
+		return Inspection{}, err
+	}
+	began := s.now()
+	card := s.fetchCard(ctx, a.Endpoint)
+	return Inspection{Card: card, Took: s.now().Sub(began)}, nil
 }
 
 // Change alters an agent. A new endpoint is checked and its card fetched, as at registration. Its owner may call it.

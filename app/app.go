@@ -103,6 +103,7 @@ type Engine struct {
 	Trust     *Trust
 	Billing   *Billing
 	Gateway   *Gateway
+	Market    *Market
 	Limits    *Limits
 	Worker    *Worker
 
@@ -119,7 +120,7 @@ func New(cfg Config) (*Engine, error) {
 	c.feedTasks()
 	c.feedRuns()
 	e := &Engine{
-		Identity: &Identity{core: c}, Agents: &Agents{c}, Tasks: &Tasks{c}, Workflows: &Workflows{c}, Trust: &Trust{c}, Billing: &Billing{c}, Gateway: &Gateway{c}, Limits: &Limits{c},
+		Identity: &Identity{core: c}, Agents: &Agents{c}, Tasks: &Tasks{c}, Workflows: &Workflows{c}, Trust: &Trust{c}, Billing: &Billing{c}, Gateway: &Gateway{c}, Market: &Market{c}, Limits: &Limits{c},
 		core: c,
 	}
 	e.Worker = &Worker{core: c}

@@ -25,6 +25,9 @@ var (
 	limitLogInAddress = ports.RateRule{Name: "login-address", Limit: 60, Per: time.Minute}
 )
 
+// limitInspect bounds how often a caller may have the engine look at endpoints that it keeps nothing of.
+var limitInspect = ports.RateRule{Name: "inspect", Limit: 20, Per: time.Minute}
+
 // Limits counts requests.
 type Limits struct{ *core }
 

@@ -31,3 +31,10 @@ type LedgerStore interface {
 	// INSUFFICIENT_CREDITS with what is required of it and available in it. After an error the transaction must be given up.
 	Post(ctx context.Context, t ledger.Transfer) error
 }
+
+// EarningsReader adds up what agents earned.
+type EarningsReader interface {
+	// EarnedByAgent returns what each of a user's agents brought in (task_credit), deleted ones too. Agents without any are
+	// left out.
+	EarnedByAgent(ctx context.Context, ownerUserID string) (map[string]credits.Amount, error)
+}

@@ -39,9 +39,11 @@ func (s *server) mountDocs() {
 		}
 		s.showHTML(x, http.StatusOK, html)
 	})
-	s.handle(route{method: "GET", path: "/{$}", access: public}, func(x *exchange, r *http.Request) {
-		http.Redirect(x, r, "/docs", http.StatusSeeOther)
-	})
+	if s.opt.Pages == nil {
+		s.handle(route{method: "GET", path: "/{$}", access: public}, func(x *exchange, r *http.Request) {
+			http.Redirect(x, r, "/docs", http.StatusSeeOther)
+		})
+	}
 }
 
 // docsPage is the OpenAPI document as people read it.

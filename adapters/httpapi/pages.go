@@ -11,6 +11,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/nexus-protocol/nexus/adapters/internal/websession"
 	"github.com/nexus-protocol/nexus/domain/fault"
 )
 
@@ -67,7 +68,7 @@ type entryPage struct {
 
 func (s *server) showEntry(e entry) func(*exchange, *http.Request) {
 	return func(x *exchange, r *http.Request) {
-		s.showPage(x, r, http.StatusOK, "entry.html", entryPage{SignUp: bool(e), Next: localPath(r.URL.Query().Get("next"), "/")})
+		s.showPage(x, r, http.StatusOK, "entry.html", entryPage{SignUp: bool(e), Next: websession.LocalPath(r.URL.Query().Get("next"), "/")})
 	}
 }
 
@@ -76,7 +77,7 @@ func (s *server) enterByForm(e entry) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		x := exchangeOf(r.Context())
 		form, err := readForm(x, r)
-		page := entryPage{SignUp: bool(e), Email: form.Get("email"), Next: localPath(form.Get("next"), "/")}
+		page := entryPage{SignUp: bool(e), Email: form.Get("email"), Next: websession.LocalPath(form.Get("next"), "/")}
 		if err == nil {
 			_, err = s.enter(w, r, e, page.Email, form.Get("password"))
 		}
@@ -103,7 +104,7 @@ func (s *server) leaveByForm(w http.ResponseWriter, r *http.Request) {
 		s.fail(x, r, err)
 		return
 	}
-	http.Redirect(w, r, localPath(form.Get("next"), "/auth/login"), http.StatusSeeOther)
+	http.Redirect(w, r, websession.LocalPath(form.Get("next"), "/auth/login"), http.StatusSeeOther)
 }
 
 // maxForm is the most bytes of a form.
@@ -127,13 +128,4 @@ func readForm(x *exchange, r *http.Request) (url.Values, error) {
 		return nil, err
 	}
 	return form, nil
-}
-
-// localPath returns the path if it leads to a place on this site and nowhere else, or what to use instead.
-func localPath(path, instead string) string {
-	u, err := url.Parse(path)
-	if err != nil || !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") || strings.ContainsRune(path, '\\') || u.Host != "" || u.Scheme != "" {
-		return instead
-	}
-	return path
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/nexus-protocol/nexus/adapters/internal/peer"
+	"github.com/nexus-protocol/nexus/adapters/internal/webassets"
 	"github.com/nexus-protocol/nexus/app"
 	"github.com/nexus-protocol/nexus/domain/fault"
 	"github.com/nexus-protocol/nexus/ports"
@@ -44,6 +45,10 @@ type Options struct {
 	// with the sender's address noted in their context, for whoever knows where to look.
 	Open   http.Handler
 	OpenAt []string
+	// Pages, if set, serves pages for people, by their patterns, such as the dashboard's. It looks at the session itself,
+	// and its front page takes the place of the one here.
+	Pages   http.Handler
+	PagesAt []string
 	// Streams bound the streams of events.
 	Streams StreamOptions
 }
@@ -108,6 +113,20 @@ func (s *server) mountAll() {
 			s.opt.Open.ServeHTTP(x, r.WithContext(peer.With(r.Context(), s.clientAddress(r))))
 		})
 	}
+	s.handle(route{method: "GET", path: strings.TrimPrefix(webassets.Pattern, "GET "), access: public}, func(x *exchange, r *http.Request) {
+		if !webassets.Serve(x, r) {
+			s.serveUnmatched(x, r)
+		}
+	})
+	for _, pattern := range s.opt.PagesAt {
+		method, path, found := strings.Cut(pattern, " ")
+		if !found {
+			method, path = "", pattern
+		}
+		s.handle(route{method: method, path: path, access: public}, func(x *exchange, r *http.Request) {
+			s.opt.Pages.ServeHTTP(x, r.WithContext(peer.With(r.Context(), s.clientAddress(r))))
+		})
+	}
 }
 
 // access says who may call a route at all. What a caller may do there is for app to say.
@@ -157,7 +176,7 @@ func (s *server) handle(rt route, serve func(x *exchange, r *http.Request)) {
 		panic(fmt.Sprintf("httpapi: %s %s has no access rule", rt.method, rt.path))
 	}
 	s.routes = append(s.routes, rt)
-	pattern := rt.method + " " + rt.path
+	pattern := strings.TrimPrefix(rt.method+" "+rt.path, " ")
 	s.mux.HandleFunc(pattern, func(_ http.ResponseWriter, r *http.Request) {
 		x := exchangeOf(r.Context())
 		x.pattern = pattern

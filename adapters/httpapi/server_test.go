@@ -26,6 +26,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/nexus-protocol/nexus/adapters/inprocess"
+	"github.com/nexus-protocol/nexus/adapters/internal/websession"
 	"github.com/nexus-protocol/nexus/adapters/memory"
 	"github.com/nexus-protocol/nexus/app"
 	"github.com/nexus-protocol/nexus/domain/credits"
@@ -142,7 +143,7 @@ func TestNoRouteIsPublicByMistake(t *testing.T) {
 	}
 	slices.Sort(open)
 	assert.Equal(t, []string{
-		"GET /api/v1/health", "GET /auth/login", "GET /auth/signup", "GET /docs", "GET /livez", "GET /openapi.json", "GET /readyz", "GET /{$}",
+		"GET /api/v1/health", "GET /assets/{file}", "GET /auth/login", "GET /auth/signup", "GET /docs", "GET /livez", "GET /openapi.json", "GET /readyz", "GET /{$}",
 		"POST /auth/login", "POST /auth/logout", "POST /auth/signup",
 	}, open)
 }
@@ -655,6 +656,6 @@ func TestLocalPath(t *testing.T) {
 		"/": "/", "/a?b=c#d": "/a?b=c#d", "": "else", "a": "else", "//a": "else", "/\\a": "else", "\\\\a": "else", "http://a/": "else", "/\x00": "else",
 		"/\n/a": "else", "/%zz": "else", "javascript:alert(1)": "else", "///a": "else", "/a//b": "/a//b", " /a": "else",
 	} {
-		assert.Equal(t, want, localPath(path, "else"), path)
+		assert.Equal(t, want, websession.LocalPath(path, "else"), path)
 	}
 }

@@ -118,7 +118,7 @@ func (s *Store) Read() ports.Reads {
 	v := view{s: s}
 	return ports.Reads{
 		Users: users{v}, Sessions: sessions{v}, Keys: keys{v}, Agents: agents{v}, Tasks: tasks{v}, Ledger: books{v}, Trust: trusts{v}, Jobs: jobs{v}, Answers: answers{v},
-		Workflows: workflows{v}, Runs: runs{v}, Stats: stats{v}, TaskLogs: tasks{v}, RunLogs: runs{v},
+		Workflows: workflows{v}, Runs: runs{v}, Stats: stats{v}, Earnings: books{v}, TaskLogs: tasks{v}, RunLogs: runs{v},
 	}
 }
 

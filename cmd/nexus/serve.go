@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/nexus-protocol/nexus/adapters/a2agateway"
+	"github.com/nexus-protocol/nexus/adapters/dashboard"
 	"github.com/nexus-protocol/nexus/adapters/httpapi"
 	"github.com/nexus-protocol/nexus/adapters/telemetry"
 )
@@ -144,10 +145,14 @@ func (s *serveCmd) Run(e *env) (err error) {
 		return errors.Join(err, listener.Close())
 	}
 	observe := telemetry.Requests(tracing, metrics)
+	pages := dashboard.New(engine, dashboard.Options{
+		Logger: e.log, PublicURL: s.PublicURL, RateLimit: s.RateLimit == "on", KeepAlive: s.StreamKeepAlive, MaxStreams: s.StreamsPerUser, Closing: e.Done(),
+	})
 	handler := httpapi.New(engine, httpapi.Options{
 		Logger: e.log, PublicURL: s.PublicURL, Version: version, TrustedProxies: s.TrustedProxies, RateLimit: s.RateLimit == "on",
 		ReadyChecks: ready, Observe: observe,
 		Open: a2agateway.New(engine, a2agateway.Options{Logger: e.log, PublicURL: s.PublicURL, Version: version, Signer: signer}), OpenAt: a2agateway.Patterns(),
+		Pages: pages, PagesAt: dashboard.Patterns(),
 		Streams: httpapi.StreamOptions{KeepAlive: s.StreamKeepAlive, Max: s.MaxStreams, MaxPerCaller: s.StreamsPerUser, Closing: e.Done()},
 	})
 	if s.Role == "worker" {

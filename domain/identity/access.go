@@ -112,6 +112,7 @@ const (
 	WorkflowList
 	WorkflowRead
 	WorkflowChange // patch, delete, execute, cancel a run
+	MarketRead     // what is shown of agents to whoever comes by
 	numActions
 )
 
@@ -152,6 +153,7 @@ var rules = [numActions]struct {
 	WorkflowList:   {ScopeWorkflowsRead, anyone, false, false},
 	WorkflowRead:   {ScopeWorkflowsRead, owner, false, false},
 	WorkflowChange: {ScopeWorkflowsWrite, owner, false, false},
+	MarketRead:     {ScopeAgentsRead, anyone, false, true},
 }
 
 // Authorize decides whether the caller may do the action on the resource. For actions on nothing in particular the

@@ -37,6 +37,8 @@ var (
 	qInsertEntries = hotMulti(`INSERT INTO ledger_entries (id, transfer_id, account, type, amount, balance_after, at)`, 7, ``)
 	qUsage         = hot(`SELECT at / 86400000000 AS day, type, CAST(SUM(amount) AS BIGINT) FROM ledger_entries
 		WHERE account = ? AND at >= ? AND type IN ('task_debit', 'task_credit') GROUP BY at / 86400000000, type ORDER BY 1`)
+	qEarned = hot(`SELECT t.agent_id, CAST(SUM(e.amount) AS BIGINT) FROM ledger_entries AS e JOIN ledger_transfers AS x ON x.id = e.transfer_id
+		JOIN tasks AS t ON t.id = x.reference WHERE e.account = ? AND e.type = 'task_credit' GROUP BY t.agent_id`)
 	qAccountTotal = hot(`SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM ledger_entries WHERE account = ?`)
 	qImbalance    = hot(`SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM ledger_entries`)
 )
@@ -125,6 +127,24 @@ func (v *books) Usage(ctx context.Context, userID, fromDay string) ([]ledger.Day
 			return nil
 		})
 		return c.store.wrap(err, "read usage")
+	})
+	return out, err
+}
+
+// EarnedByAgent implements ports.EarningsReader. One statement, along all entries of the user's account.
+func (v *books) EarnedByAgent(ctx context.Context, ownerUserID string) (out map[string]credits.Amount, err error) {
+	err = v.do(ctx, func(ctx context.Context, c *session) error {
+		out = map[string]credits.Amount{}
+		err := c.each(ctx, qEarned, []any{string(ledger.Available(ownerUserID))}, func(scan func(...any) error) error {
+			var id string
+			var sum credits.Amount
+			if err := scan(&id, &sum); err != nil {
+				return err
+			}
+			out[id] = sum
+			return nil
+		})
+		return c.store.wrap(err, "add up earnings")
 	})
 	return out, err
 }

@@ -46,7 +46,7 @@ func (v *views) tx() ports.Tx {
 
 func (v *views) reads() ports.Reads {
 	return ports.Reads{
-		Users: &v.users, Sessions: &v.sessions, Keys: &v.keys, Agents: &v.agents, Tasks: &v.tasks, TaskLogs: &v.tasks, Ledger: &v.ledger, Trust: &v.trust, Jobs: &v.jobs, Answers: &v.answers,
+		Users: &v.users, Sessions: &v.sessions, Keys: &v.keys, Agents: &v.agents, Tasks: &v.tasks, TaskLogs: &v.tasks, Ledger: &v.ledger, Earnings: &v.ledger, Trust: &v.trust, Jobs: &v.jobs, Answers: &v.answers,
 		Workflows: &v.workflows, Runs: &v.runs, RunLogs: &v.runs,
 	}
 }
