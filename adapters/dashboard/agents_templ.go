@@ -1339,7 +1339,7 @@ func agentPage(p page, v agentView) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			} else {
-				templ_7745c5c3_Err = taskTable(v.Tasks.Items, names{v.Agent.ID: v.Agent.Name}, p.Email).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = taskTable(v.Tasks.Items, nil).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

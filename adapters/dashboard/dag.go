@@ -33,13 +33,20 @@ type graph struct {
 const (
 	nodeW, nodeH = 168, 52
 	gapX, gapY   = 56, 22
+	gapDown      = 38 // between rows of a graph that goes down
+	gapAside     = 18
 	margin       = 8
 	labelRunes   = 20
 )
 
 // draw lays steps out in columns from left to right, each as far left as what it waits for allows. Dependencies that are
 // none, such as those of a draft, are left out.
-func draw(nodes []node) graph {
+func draw(nodes []node) graph { return lay(nodes, false) }
+
+// drawDown is draw from top to bottom, for where there is little room beside it.
+func drawDown(nodes []node) graph { return lay(nodes, true) }
+
+func lay(nodes []node, down bool) graph {
 	level := make([]int, len(nodes))
 	var columns [][]int
 	for i := range nodes {
@@ -88,13 +95,26 @@ func draw(nodes []node) graph {
 		W: 2*margin + len(columns)*nodeW + max(len(columns)-1, 0)*gapX,
 		H: 2*margin + tallest*nodeH + max(tallest-1, 0)*gapY,
 	}
+	if down {
+		g.W = 2*margin + tallest*nodeW + max(tallest-1, 0)*gapAside
+		g.H = 2*margin + len(columns)*nodeH + max(len(columns)-1, 0)*gapDown
+	}
 	for i := range nodes {
 		n := &nodes[i]
 		n.X = margin + level[i]*(nodeW+gapX)
 		n.Y = margin + int(row[i]*float64(nodeH+gapY))
+		if down {
+			n.X, n.Y = margin+int(row[i]*float64(nodeW+gapAside)), margin+level[i]*(nodeH+gapDown)
+		}
 		n.short = shorten(n.Name, labelRunes)
 		for _, d := range n.DependsOn {
 			from := nodes[d]
+			if down {
+				x1, y1, x2, y2 := from.X+nodeW/2, from.Y+nodeH, n.X+nodeW/2, n.Y-7
+				bend := max((y2-y1)/2, 14)
+				g.Edges = append(g.Edges, edge{fmt.Sprintf("M%d %dC%d %d %d %d %d %d", x1, y1, x1, y1+bend, x2, y2-bend, x2, y2)})
+				continue
+			}
 			x1, y1, x2, y2 := from.X+nodeW, from.Y+nodeH/2, n.X-7, n.Y+nodeH/2
 			bend := max((x2-x1)/2, 18)
 			g.Edges = append(g.Edges, edge{fmt.Sprintf("M%d %dC%d %d %d %d %d %d", x1, y1, x1+bend, y1, x2-bend, y2, x2, y2)})

@@ -314,7 +314,7 @@ func tasksLive(v tasksView) templ.Component {
 				}
 			}
 		} else {
-			templ_7745c5c3_Err = taskTable(v.Tasks.Items, v.Names, "").Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = taskTable(v.Tasks.Items, v.Names).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

@@ -183,8 +183,12 @@ func pretty(raw json.RawMessage) string {
 	if json.Indent(&b, raw, "", "  ") != nil {
 		return string(raw)
 	}
-	return b.String()
+	return unescape.Replace(b.String())
 }
+
+// unescape undoes what makes JSON safe to be put into HTML; here it is escaped for HTML anyway. An escaped backslash before
+// it is left alone.
+var unescape = strings.NewReplacer(`\\`, `\\`, `\u003c`, "<", `\u003e`, ">", `\u0026`, "&")
 
 // cut shortens a text that is too long for a page.
 func cut(s string, most int) string {

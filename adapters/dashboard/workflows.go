@@ -218,7 +218,7 @@ func (d *dashboard) finish(x *exchange, b *builder) error {
 		}
 		doc.Steps = append(doc.Steps, j)
 	}
-	b.Graph = draw(nodes)
+	b.Graph = drawDown(nodes)
 	if b.Bad["json"] == "" {
 		raw, err := json.MarshalIndent(doc, "", "  ")
 		if err != nil {

@@ -35,6 +35,7 @@ type cli struct {
 	Trust struct {
 		Verify trustVerifyCmd `cmd:"" help:"Work agents' trust profiles out again from their events."`
 	} `cmd:"" help:"Trust."`
+	Seed    seedCmd          `cmd:"" help:"Fill an empty database with a made-up history, to look at."`
 	Version kong.VersionFlag `help:"Print the version and exit."`
 }
 

@@ -78,7 +78,7 @@
       width: el.clientWidth, height: el.clientHeight, legend: { show: false }, cursor: { drag: { x: false, y: false } },
       tzDate: (s) => uPlot.tzDate(new Date(s * 1000), "UTC"),
       scales: { x: { time: true }, y: { range: (u, low, high) => [spec.min ?? 0, spec.max ?? Math.max(high * 1.15, 1)] } },
-      axes: [{ ...axis, space: 70, values: days }, { ...axis, size: 56 }],
+      axes: [{ ...axis, space: 70, size: 30, values: days }, { ...axis, size: 56 }],
       series: [{}, ...series],
     }, [spec.x, ...spec.series.map((s) => s.values)], el));
   };
