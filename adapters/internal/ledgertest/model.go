@@ -268,9 +268,9 @@ func run(ctx context.Context, s ports.Store, choose func(n int, what string) int
 			return fmt.Errorf("make a transfer: %w", err)
 		}
 		switch err := post(ctx, s, t, nil); {
-		case want == errRefused && fault.Has(err, fault.CodeInsufficientCredits), want != nil && errors.Is(err, want):
+		case errors.Is(want, errRefused) && fault.Has(err, fault.CodeInsufficientCredits), want != nil && errors.Is(err, want):
 		case want != nil || err != nil:
-			return fmt.Errorf("post %s: got %v, want %v", t.Key, err, want)
+			return fmt.Errorf("post %s: got %w, want %w", t.Key, orNothing(err), orNothing(want))
 		default:
 			change()
 			done = append(done, t)
@@ -312,7 +312,17 @@ func run(ctx context.Context, s ports.Store, choose func(n int, what string) int
 	return nil
 }
 
-var errRefused = errors.New("INSUFFICIENT_CREDITS")
+var (
+	errRefused = errors.New("INSUFFICIENT_CREDITS")
+	errNothing = errors.New("no error")
+)
+
+func orNothing(err error) error {
+	if err == nil {
+		return errNothing
+	}
+	return err
+}
 
 // Audit works the ledger out again from its entries. What is held is not compared with the tasks, as there are none.
 func Audit(ctx context.Context, s ports.Store) error {
