@@ -23,15 +23,16 @@ type agents struct{ access }
 var _ ports.AgentStore = (*agents)(nil)
 
 var (
-	qAgentVersion = hot(`SELECT version, trust_score, trust_bound, featured FROM agents WHERE id = ?`)
-	qLockAgent    = hot(`SELECT version, trust_score, trust_bound, featured FROM agents WHERE id = ?{lock}`).ranked(rankAgent, 0).locks("agent")
-	qAgent        = hot(`SELECT ` + agentColumns + ` FROM agents AS a WHERE a.id = ?`)
+	qAgentVersion = hot(`SELECT version, trust_score, trust_bound, featured FROM agents WHERE id = ?`).
+			inBulk(reads(`SELECT u.n, a.version, a.trust_score, a.trust_bound, a.featured FROM `+numbered("t")+` JOIN agents AS a ON a.id = u.c0`, "t"))
+	qLockAgent = hot(`SELECT version, trust_score, trust_bound, featured FROM agents WHERE id = ?{lock}`).ranked(rankAgent, 0).locks("agent")
+	qAgent     = hot(`SELECT ` + agentColumns + ` FROM agents AS a WHERE a.id = ?`)
 
 	qInsertAgent = hot(`INSERT INTO agents (id, trust_score, trust_bound, created_at, ` + savedColumns + `) VALUES (?, ?, ?, ?` + strings.Repeat(", ?", savedCount) + `)`)
 	qSaveAgent   = hot(`UPDATE agents SET ` + strings.ReplaceAll(savedColumns, ",", " = ?,") + ` = ? WHERE id = ?`)
 	qSameTerms   = hot(`SELECT CASE WHEN tags = ? AND skills = ? AND deleted_at IS NULL THEN 1 ELSE 0 END FROM agents WHERE id = ?`)
 	qDropTerms   = hot(`DELETE FROM agent_terms WHERE agent_id = ?`)
-	qInsertTerms = hotMulti(`INSERT INTO agent_terms (kind, term, agent_id)`, 3, `ON CONFLICT DO NOTHING`)
+	qInsertTerms = hotMulti(`INSERT INTO agent_terms (kind, term, agent_id)`, "ttt", `ON CONFLICT DO NOTHING`)
 )
 
 const (

@@ -488,6 +488,12 @@ func (w *writer) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if told := w.store.cfg.Dialect.Writer; told != "" {
+		if err := c.plain(ctx, told); err != nil {
+			c.close(true)
+			return fmt.Errorf("prepare to write: %w", err)
+		}
+	}
 	w.c = c
 	w.store.writeUse.open.Add(1)
 	return nil

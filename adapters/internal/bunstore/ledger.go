@@ -24,7 +24,8 @@ const (
 var (
 	qBalance        = hot(`SELECT ` + accountColumns + ` FROM ledger_accounts WHERE user_id = ?`)
 	qTransfer       = hot(`SELECT 1 FROM ledger_transfers WHERE key = ?`)
-	qInsertTransfer = hot(`INSERT INTO ledger_transfers (id, key, reference, description, at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING`)
+	qInsertTransfer = hot(`INSERT INTO ledger_transfers (id, key, reference, description, at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING`).
+			inBulk(inserts(`INSERT INTO ledger_transfers (id, key, reference, description, at)`, "ttttb", `ON CONFLICT (key) DO NOTHING`))
 	// A row is only there to be taken from when it has enough, whatever has happened to it in the meantime.
 	qChange = hot(`UPDATE ledger_accounts SET available = available + ?, held = held + ?, granted = granted + ?, purchased = purchased + ?,
 		earned = earned + ?, spent = spent + ?, reversed = reversed + ?
@@ -34,7 +35,7 @@ var (
 		ON CONFLICT (user_id) DO UPDATE SET available = a.available + excluded.available, held = a.held + excluded.held, granted = a.granted + excluded.granted,
 		purchased = a.purchased + excluded.purchased, earned = a.earned + excluded.earned, spent = a.spent + excluded.spent, reversed = a.reversed + excluded.reversed
 		RETURNING available`).ranked(rankMoney, 0)
-	qInsertEntries = hotMulti(`INSERT INTO ledger_entries (id, transfer_id, account, type, amount, balance_after, at)`, 7, ``)
+	qInsertEntries = hotMulti(`INSERT INTO ledger_entries (id, transfer_id, account, type, amount, balance_after, at)`, "ttttbbb", ``)
 	qUsage         = hot(`SELECT at / 86400000000 AS day, type, CAST(SUM(amount) AS BIGINT) FROM ledger_entries
 		WHERE account = ? AND at >= ? AND type IN ('task_debit', 'task_credit') GROUP BY at / 86400000000, type ORDER BY 1`)
 	qAccountTotal = hot(`SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM ledger_entries WHERE account = ?`)

@@ -31,7 +31,9 @@ type Call struct {
 	ID    int // of a text that comes again and again and is worth preparing; 0: of none
 	Args  []any
 	Visit func(scan func(...any) error) error // for each row that it returns; nil if none is wanted
-	Rows  int64                               // is set to how many were changed, where none is visited
+	// Each is Visit for a statement whose first column is a number; scan reads the others.
+	Each func(n int, scan func(...any) error) error
+	Rows int64 // is set to how many were changed, where none is visited
 }
 
 // row names what a unit has locked.
@@ -236,7 +238,7 @@ func (g *lockstep) step() bool {
 		return false
 	}
 	batch := slices.DeleteFunc(slices.Clone(free), func(l *lane) bool { return l.rank() != unranked })
-	batch = append(batch, g.heirs(batch, blocked)...)
+	heirs := g.heirs(batch, blocked)
 	if len(batch) == 0 {
 		clean := slices.DeleteFunc(blocked, func(l *lane) bool { return l.c.dirty })
 		if len(clean) > 0 {
@@ -245,7 +247,7 @@ func (g *lockstep) step() bool {
 		}
 		batch = g.lowest(free)
 	}
-	g.send(batch)
+	g.send(batch, heirs)
 	return true
 }
 
@@ -345,8 +347,8 @@ func (g *lockstep) lowest(free []*lane) []*lane {
 	return batch
 }
 
-// send sends what units wait for, and lets them go on.
-func (g *lockstep) send(batch []*lane) {
+// inOrder is what units wait for, by the rows that they may have to wait for themselves.
+func inOrder(batch []*lane) []*call {
 	type sorted struct {
 		by string // the row that it, or a call of the same unit before it, may have to wait for
 		k  *call
@@ -366,6 +368,13 @@ func (g *lockstep) send(batch []*lane) {
 	for i, s := range all {
 		calls[i] = s.k
 	}
+	return calls
+}
+
+// send sends what units wait for, what their heirs wait for behind it, and lets them go on.
+func (g *lockstep) send(batch, heirs []*lane) {
+	calls := append(inOrder(batch), inOrder(heirs)...)
+	batch = append(batch, heirs...)
 	if err := g.pipeline(calls); err != nil {
 		g.giveUp(err)
 		return
@@ -396,19 +405,26 @@ func (g *lockstep) pipeline(calls []*call) error {
 	if !g.begun {
 		out = append(out, Call{Text: s.cfg.Dialect.Begin})
 	}
-	for _, k := range calls {
-		k.rows = 0
-		out = append(out, Call{ID: k.id, Text: s.sql[k.id], Args: k.args, Visit: k.counted()})
+	lots := s.gather(calls)
+	for _, l := range lots {
+		c, err := l.sent(s)
+		if err != nil {
+			return err
+		}
+		out = append(out, c)
 	}
 	s.counts.roundTrips.Add(1)
 	err := s.cfg.Dialect.Pipeline(g.w.c.conn, out)
-	for i, k := range calls {
-		if k.visit == nil {
-			k.rows = out[len(out)-len(calls)+i].Rows
+	g.begun = true // or perhaps not, which the end of it finds out
+	if err != nil {
+		return err
+	}
+	for i, l := range lots {
+		if err := l.answered(out[len(out)-len(lots)+i]); err != nil {
+			return err
 		}
 	}
-	g.begun = true // or perhaps not, which the end of it finds out
-	return err
+	return nil
 }
 
 // counted is a call's visit, which may look at how many rows there were.

@@ -28,6 +28,7 @@ type statement struct {
 	room string // "": it keeps no other unit of the same transaction from the row; else the name of its kind of lock
 	free bool   // it ends the lock on the row instead, before the unit itself does
 	jobs bool   // it is about jobs
+	bulk *bulk  // how it is said of many rows at once; nil if it is not
 }
 
 // rank is the place in the one order in which rows are locked everywhere.
@@ -86,11 +87,14 @@ type multi struct {
 // maxRows is how many rows one statement inserts at most.
 const maxRows = 8
 
-func hotMulti(head string, columns int, tail string) multi {
-	m := multi{columns: columns}
-	row := "(?" + strings.Repeat(", ?", columns-1) + ")"
+// hotMulti makes an INSERT of rows that must all be new. The kinds are those of the columns, as in bulk.
+func hotMulti(head, kinds, tail string) multi {
+	m := multi{columns: len(kinds)}
+	row := "(?" + strings.Repeat(", ?", m.columns-1) + ")"
+	bulk := inserts(head, kinds, tail)
 	for n := 1; n <= maxRows; n++ {
-		m.byRows = append(m.byRows, hot(head+" VALUES "+row+strings.Repeat(", "+row, n-1)+" "+tail))
+		q := hot(head + " VALUES " + row + strings.Repeat(", "+row, n-1) + " " + tail)
+		m.byRows = append(m.byRows, q.inBulk(bulk))
 	}
 	return m
 }

@@ -32,6 +32,8 @@ var ErrClosed = errors.New("store: closed")
 type Dialect struct {
 	Name  string
 	Begin string // starts a transaction that may write
+	// Writer is what a connection for writing is told before anything else; "" is nothing.
+	Writer string
 	// Lock is what a SELECT ends with to keep its row from changing; "" where a transaction that may write is alone.
 	Lock string
 	// LockUsers keeps others from adding users until the transaction ends; "" where it is alone.
@@ -47,6 +49,8 @@ type Dialect struct {
 	// Where it is set the units of work of a group run in lockstep, and this is how their statements are sent.
 	Pipeline func(conn *sql.Conn, calls []Call) error
 
+	// Bulk says that a Pipeline takes arrays as parameters, so that equal statements of several units become one.
+	Bulk bool
 	// Clock is a SELECT of the server's time in microseconds; "" where there is no server.
 	Clock string
 
@@ -86,8 +90,9 @@ type Config struct {
 
 // Store is a ports.Store over SQL.
 type Store struct {
-	cfg Config
-	sql []string // of each statement, in this dialect
+	cfg    Config
+	sql    []string // of each statement, in this dialect
+	tables []uint64 // that it touches, by statement
 	// What is said of each statement in traces, and of the database; empty without a tracer.
 	summaries []summary
 	system    string
@@ -114,9 +119,11 @@ func New(cfg Config) *Store {
 	s := &Store{
 		cfg: cfg, queue: make(chan *request, maxGroup), closing: make(chan struct{}), stopped: make(chan struct{}),
 	}
-	s.sql = make([]string, 1+len(statements))
+	s.sql, s.tables = make([]string, 1+len(statements)), make([]uint64, 1+len(statements))
+	known := map[string]int{}
 	for _, q := range statements {
 		s.sql[q.id] = cfg.Dialect.compile(q.text)
+		s.tables[q.id] = tablesOf(q.text, known)
 	}
 	if cfg.Tracer != nil {
 		s.system = map[string]string{"postgres": "postgresql"}[cfg.Dialect.Name]
