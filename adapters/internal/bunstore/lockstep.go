@@ -48,6 +48,7 @@ type lockstep struct {
 	lanes   []*lane
 	turn    chan *lane // those that came to wait, or ended
 	held    map[row]*lane
+	memo    *memo
 	begun   bool
 	failure error // of the transaction
 }
@@ -59,6 +60,8 @@ type lane struct {
 	c      *session
 	calls  []*call    // that it waits for
 	behind []deferred // what goes before them
+	wants  *row       // that it waits for, without a statement
+	freed  []row      // that it has no longer
 	solo   bool       // it needs the connection itself, until it ends
 	ended  bool       // its function has
 	later  bool       // it waits for the next transaction
@@ -131,6 +134,17 @@ func (l *lane) due(calls []*call) []deferred {
 	return due
 }
 
+// turn waits until the unit has the row for itself. In the unit's goroutine.
+func (l *lane) turn(r row) error {
+	if l.lost != nil {
+		return l.lost
+	}
+	l.wants = &r
+	l.group.turn <- l
+	l.lost = <-l.reply
+	return l.lost
+}
+
 // alone waits until the unit has the connection for itself. In the unit's goroutine.
 func (l *lane) alone(ctx context.Context) error {
 	if err := l.send(ctx, nil); err != nil {
@@ -139,14 +153,14 @@ func (l *lane) alone(ctx context.Context) error {
 	l.solo = true
 	l.group.turn <- l
 	if l.lost = <-l.reply; l.lost == nil {
-		l.c.lane = nil
+		l.c.lane, l.c.memo = nil, nil
 	}
 	return l.lost
 }
 
 // together runs requests in lockstep and answers them, but for those that it leaves to be run again.
 func (w *writer) together(rs []*request) {
-	g := &lockstep{w: w, turn: make(chan *lane, len(rs)), held: map[row]*lane{}}
+	g := &lockstep{w: w, turn: make(chan *lane, len(rs)), held: map[row]*lane{}, memo: newMemo()}
 	if w.c == nil { // which begin does otherwise
 		if w.failed = w.connect(context.Background()); w.failed != nil {
 			w.alone = append(w.alone, rs...)
@@ -165,7 +179,7 @@ func (w *writer) together(rs []*request) {
 			continue
 		}
 		l := &lane{group: g, r: r, reply: make(chan error, 1)}
-		l.c = &session{store: w.store, link: w.c.link, lane: l}
+		l.c = &session{store: w.store, link: w.c.link, lane: l, memo: g.memo}
 		g.lanes = append(g.lanes, l)
 	}
 	for _, l := range g.lanes {
@@ -174,6 +188,7 @@ func (w *writer) together(rs []*request) {
 	g.wait(len(g.lanes))
 	for g.step() {
 	}
+	g.remember()
 	w.open, w.failed = g.begun, g.failure
 	g.close()
 }
@@ -193,6 +208,10 @@ func (l *lane) run() {
 func (g *lockstep) wait(n int) {
 	for range n {
 		l := <-g.turn
+		for _, r := range l.freed {
+			delete(g.held, r)
+		}
+		l.freed = nil
 		if !l.ended {
 			continue
 		}
@@ -206,6 +225,9 @@ func (g *lockstep) wait(n int) {
 
 // step lets the group go on where it can; false when there is nothing left to do.
 func (g *lockstep) step() bool {
+	if g.grant() {
+		return true
+	}
 	var free, blocked, solo, open []*lane
 	spoiled := false
 	for _, l := range g.lanes {
@@ -217,7 +239,7 @@ func (g *lockstep) step() bool {
 			spoiled = spoiled || l.broke()
 		case l.solo:
 			solo = append(solo, l)
-		case g.blocked(l):
+		case l.wants != nil || g.blocked(l):
 			blocked = append(blocked, l)
 		default:
 			free = append(free, l)
@@ -240,7 +262,7 @@ func (g *lockstep) step() bool {
 	batch := slices.DeleteFunc(slices.Clone(free), func(l *lane) bool { return l.rank() != unranked })
 	heirs := g.heirs(batch, blocked)
 	if len(batch) == 0 {
-		clean := slices.DeleteFunc(blocked, func(l *lane) bool { return l.c.dirty })
+		clean := slices.DeleteFunc(blocked, func(l *lane) bool { return l.c.dirty || l.wants != nil })
 		if len(clean) > 0 {
 			g.postpone(clean)
 			return true
@@ -249,6 +271,23 @@ func (g *lockstep) step() bool {
 	}
 	g.send(batch, heirs)
 	return true
+}
+
+// grant gives units the rows that they wait for without a statement, as far as they are free.
+func (g *lockstep) grant() bool {
+	var lucky []*lane
+	for _, l := range g.lanes {
+		if !l.ended && l.wants != nil && g.held[*l.wants] == nil {
+			g.held[*l.wants] = l
+			l.wants = nil
+			lucky = append(lucky, l)
+		}
+	}
+	for _, l := range lucky {
+		l.reply <- nil
+	}
+	g.wait(len(lucky))
+	return len(lucky) > 0
 }
 
 // blocked tells whether a unit waits for a row that another one has.
@@ -438,6 +477,16 @@ func (k *call) counted() func(scan func(...any) error) error {
 	}
 }
 
+// remember writes what the units know together, unless all is lost anyway.
+func (g *lockstep) remember() {
+	if g.failure != nil || slices.ContainsFunc(g.lanes, (*lane).broke) {
+		return
+	}
+	if calls := g.memo.write(); len(calls) > 0 {
+		g.failure = g.pipeline(calls)
+	}
+}
+
 // alone lets a unit have the connection until it ends. The others wait.
 func (g *lockstep) alone(l *lane) {
 	if !g.begun {
@@ -448,6 +497,12 @@ func (g *lockstep) alone(l *lane) {
 		g.begun = true
 		for _, other := range g.lanes { // it may be a new one
 			other.c.link = g.w.c.link
+		}
+	}
+	if calls := g.memo.write(); len(calls) > 0 {
+		if err := g.pipeline(calls); err != nil {
+			g.giveUp(err)
+			return
 		}
 	}
 	l.solo = false

@@ -142,6 +142,7 @@ type session struct {
 	*link
 	store *Store
 	lane  *lane // of a unit that shares the connection with others; nil: nobody else uses it now
+	memo  *memo // what the units of a transaction know together; nil: every change is written at once
 	dirty bool  // something was, or may have been, changed
 }
 
@@ -225,6 +226,21 @@ func (c *session) later(ctx context.Context, check func() error, calls ...*call)
 		return err
 	}
 	return check()
+}
+
+// turn waits until no other unit of the transaction has the row, which needs no statement.
+func (c *session) turn(r row) error {
+	if c.lane == nil {
+		return nil
+	}
+	return c.lane.turn(r)
+}
+
+// endTurn lets the next one have the row.
+func (c *session) endTurn(r row) {
+	if c.lane != nil {
+		c.lane.freed = append(c.lane.freed, r)
+	}
 }
 
 // flush runs what was left for later.

@@ -72,11 +72,21 @@ var (
 
 // Profile implements ports.TrustReader. One statement.
 func (v *trusts) Profile(ctx context.Context, agentID string) (p trust.Profile, ok bool, err error) {
-	err = v.do(ctx, func(ctx context.Context, c *session) error { return readProfile(ctx, c, agentID, &p) })
+	err = v.do(ctx, func(ctx context.Context, c *session) (err error) {
+		if c.memo != nil {
+			var found bool
+			if p, ok, found = c.memo.profile(agentID); found {
+				return nil
+			}
+		}
+		err = readProfile(ctx, c, agentID, &p)
+		ok = err == nil
+		return err
+	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return trust.Profile{}, false, nil
 	}
-	return p, err == nil, err
+	return p, ok, err
 }
 
 // GivenUp implements ports.TrustReader. One statement.
@@ -88,6 +98,33 @@ func (v *trusts) GivenUp(ctx context.Context, ownerUserID string) (p trust.Profi
 		return c.store.wrap(err, "read the profile of a deleted agent")
 	})
 	return p, ok && err == nil, err
+}
+
+// lockEvidence keeps an agent's evidence from changing, where a statement does that.
+func lockEvidence(c *session, agentID string) []*call {
+	if c.store.cfg.Dialect.Lock == "" {
+		return nil
+	}
+	q := qLockEvidence
+	if c.memo != nil { // which sees to it among the units of the transaction
+		q.room = ""
+	}
+	return []*call{q.first([]any{agentID}, new(int))}
+}
+
+// dealings reads what a requester and an agent had to do with each other.
+func dealings(agentID, requesterID string, d *trust.Dealings) *call {
+	d.UserID, d.Rater.UserID = requesterID, requesterID
+	return &call{statement: qDealings, args: []any{agentID, requesterID, requesterID}, visit: func(scan func(...any) error) error {
+		var at sql.NullInt64
+		var seen int
+		err := scan(&d.OwnerUserID, &d.Pair.Tasks, &d.Pair.Paid, &d.Pair.Full, &d.Pair.Counted, &at, &d.Rater.Standing, &seen, &d.Rater.Agreed, &d.Rater.Disagreed)
+		if at.Valid {
+			d.Pair.UpdatedAt = micros(at.Int64).time()
+		}
+		d.Rater.Seen = seen != 0
+		return err
+	}}
 }
 
 func readProfile(ctx context.Context, c *session, agentID string, p *trust.Profile, others ...*call) error {
@@ -119,40 +156,40 @@ func profileInto(q statement, key string, p *trust.Profile) *call {
 func (v *trusts) Lock(ctx context.Context, agentID, requesterID string) (p trust.Profile, d trust.Dealings, ok bool, err error) {
 	err = v.do(ctx, func(ctx context.Context, c *session) error {
 		d = trust.Dealings{}
-		var others []*call
-		if c.store.cfg.Dialect.Lock != "" {
-			var one int
-			others = append(others, qLockEvidence.first([]any{agentID}, &one))
+		if c.memo != nil {
+			p, d, ok, err = c.memo.lock(ctx, c, agentID, requesterID)
+			return err
 		}
+		others := lockEvidence(c, agentID)
 		if requesterID != "" {
-			d.UserID, d.Rater.UserID = requesterID, requesterID
-			var at sql.NullInt64
-			var seen int
-			others = append(others, &call{statement: qDealings, args: []any{agentID, requesterID, requesterID}, visit: func(scan func(...any) error) error {
-				err := scan(&d.OwnerUserID, &d.Pair.Tasks, &d.Pair.Paid, &d.Pair.Full, &d.Pair.Counted, &at, &d.Rater.Standing, &seen, &d.Rater.Agreed, &d.Rater.Disagreed)
-				if at.Valid {
-					d.Pair.UpdatedAt = micros(at.Int64).time()
-				}
-				d.Rater.Seen = seen != 0
-				return err
-			}})
+			others = append(others, dealings(agentID, requesterID, &d))
 		}
-		return readProfile(ctx, c, agentID, &p, others...)
+		err = readProfile(ctx, c, agentID, &p, others...)
+		ok = err == nil
+		return err
 	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return trust.Profile{}, d, false, nil
 	}
-	return p, d, err == nil, err
+	return p, d, ok, err
 }
 
-func savedProfile(p trust.Profile) []*call {
-	return []*call{{statement: qSaveProfile, args: []any{
+func saveProfile(p trust.Profile) *call {
+	return &call{statement: qSaveProfile, args: []any{
 		p.AgentID, int64(at(p.Since)), int64(at(p.UpdatedAt)), p.Events, p.Start, p.Damping,
 		p.Reliability.Sum, p.Reliability.Weight, p.Reliability.FreshSum, p.Reliability.FreshWeight,
 		p.Speed.Sum, p.Speed.Weight, p.Speed.FreshSum, p.Speed.FreshWeight, p.Quality.Sum, p.Quality.Weight, p.Quality.FreshSum, p.Quality.FreshWeight,
 		p.Tasks.Completed, p.Tasks.Failed, p.Tasks.TimedOut, p.Ratings.Count, p.Ratings.Sum, p.Score, p.Bound,
 		p.Components.Reliability, p.Components.Speed, p.Components.Quality, p.Components.Tenure,
-	}}, {statement: qScore, args: []any{p.Score, p.Bound, p.AgentID, p.Score, p.Bound}}}
+	}}
+}
+
+func saveScore(p trust.Profile) *call {
+	return &call{statement: qScore, args: []any{p.Score, p.Bound, p.AgentID, p.Score, p.Bound}}
+}
+
+func savePair(agentID, userID, ownerUserID string, p trust.Pair) *call {
+	return &call{statement: qSavePair, args: []any{agentID, userID, ownerUserID, p.Tasks, p.Paid, p.Full, p.Counted, int64(at(p.UpdatedAt))}}
 }
 
 // Save implements ports.TrustStore. Four statements, sent together but for a rating, which takes one more.
@@ -163,11 +200,9 @@ func (v *trusts) Save(ctx context.Context, p trust.Profile, e trust.Event, d tru
 		}}
 		calls := []*call{event}
 		if d.UserID != "" {
-			calls = append(calls, &call{statement: qSavePair, args: []any{
-				p.AgentID, d.UserID, d.OwnerUserID, d.Pair.Tasks, d.Pair.Paid, d.Pair.Full, d.Pair.Counted, int64(at(d.Pair.UpdatedAt)),
-			}})
+			calls = append(calls, savePair(p.AgentID, d.UserID, d.OwnerUserID, d.Pair))
 		}
-		calls = append(calls, savedProfile(p)...)
+		calls = append(calls, saveProfile(p), saveScore(p))
 		if e.Type == trust.RatingReceived { // which people repeat: find out before anything is changed
 			if err := c.send(ctx, event); err != nil {
 				return c.store.wrap(err, "insert trust event")
@@ -177,16 +212,28 @@ func (v *trusts) Save(ctx context.Context, p trust.Profile, e trust.Event, d tru
 			}
 			calls = calls[1:]
 		}
-		if err := c.send(ctx, calls...); err != nil {
-			return c.store.wrap(err, "save trust profile")
+		check := func() error {
+			if event.rows == 0 {
+				return fmt.Errorf("trust event %s of task %s: %w", e.Type, e.TaskID, ports.ErrDuplicate)
+			}
+			return nil
 		}
-		if event.rows == 0 {
-			return fmt.Errorf("trust event %s of task %s: %w", e.Type, e.TaskID, ports.ErrDuplicate)
+		var err error
+		if c.memo != nil {
+			c.memo.settle(c, p, d)
+			if e.Type != trust.RatingReceived {
+				err = c.later(ctx, check, event)
+			}
+		} else if err = c.send(ctx, calls...); err == nil {
+			err = check()
+		}
+		if err != nil {
+			return c.store.wrap(err, "save trust profile")
 		}
 		if d.UserID == "" || e.Type != trust.RatingReceived {
 			return nil
 		}
-		_, err := c.exec(ctx, qJudge, d.UserID, d.Rater.Agreed, d.Rater.Disagreed)
+		_, err = c.exec(ctx, qJudge, d.UserID, d.Rater.Agreed, d.Rater.Disagreed)
 		return c.store.wrap(err, "save rater")
 	})
 }
@@ -194,7 +241,11 @@ func (v *trusts) Save(ctx context.Context, p trust.Profile, e trust.Event, d tru
 // Settle implements ports.TrustStore. Two statements, sent together.
 func (v *trusts) Settle(ctx context.Context, p trust.Profile) error {
 	return v.do(ctx, func(ctx context.Context, c *session) error {
-		return c.store.wrap(c.send(ctx, savedProfile(p)...), "save trust profile")
+		if c.memo != nil {
+			c.memo.settle(c, p, trust.Dealings{})
+			return nil
+		}
+		return c.store.wrap(c.send(ctx, saveProfile(p), saveScore(p)), "save trust profile")
 	})
 }
 
