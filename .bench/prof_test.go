@@ -28,7 +28,11 @@ func BenchmarkProf(b *testing.B) {
 	for b.Loop() {
 		var s0 postgres.Stats
 		if ps != nil { s0 = ps.Stats() }
+		o0, c0 := cpu()
 		rate, p := measure(b, c, clients, 5*time.Second)
+		o1, c1 := cpu()
+		b.ReportMetric((o1-o0)/rate/5*1000, "go-ms/run")
+		b.ReportMetric((c1-c0)/rate/5*1000, "pg-ms/run")
 		if ps != nil { s1 := ps.Stats(); n := rate*5; b.ReportMetric(float64(s1.Commits-s0.Commits)/n, "commits/run"); b.ReportMetric(float64(s1.RoundTrips-s0.RoundTrips)/n, "rts/run") }
 		_, p50 := measure(b, c, 1, time.Second)
 		b.ReportMetric(rate, "runs/s")

@@ -62,6 +62,7 @@ type lane struct {
 	behind []deferred // what goes before them
 	wants  *row       // that it waits for, without a statement
 	freed  []row      // that it has no longer
+	last   bool       // what it waits for is all that it has left
 	solo   bool       // it needs the connection itself, until it ends
 	ended  bool       // its function has
 	later  bool       // it waits for the next transaction
@@ -414,6 +415,11 @@ func inOrder(batch []*lane) []*call {
 func (g *lockstep) send(batch, heirs []*lane) {
 	calls := append(inOrder(batch), inOrder(heirs)...)
 	batch = append(batch, heirs...)
+	var known []*call
+	if g.ending(batch) { // what they know together goes with it
+		known = g.memo.write()
+		calls = append(calls, known...)
+	}
 	if err := g.pipeline(calls); err != nil {
 		g.giveUp(err)
 		return
@@ -430,6 +436,10 @@ func (g *lockstep) send(batch, heirs []*lane) {
 			}
 		}
 		l.calls = nil
+	}
+	if known != nil && short(known) {
+		g.giveUp(errShort)
+		return
 	}
 	for _, l := range batch {
 		l.reply <- nil
@@ -482,9 +492,35 @@ func (g *lockstep) remember() {
 	if g.failure != nil || slices.ContainsFunc(g.lanes, (*lane).broke) {
 		return
 	}
-	if calls := g.memo.write(); len(calls) > 0 {
-		g.failure = g.pipeline(calls)
+	g.failure = g.write()
+}
+
+// write writes what the units know together.
+func (g *lockstep) write() error {
+	calls := g.memo.write()
+	if len(calls) == 0 {
+		return nil
 	}
+	err := g.pipeline(calls)
+	if err == nil && short(calls) {
+		err = errShort
+	}
+	return err
+}
+
+// ending tells whether the units of a batch are all that have not ended, and have nothing left after it.
+func (g *lockstep) ending(batch []*lane) bool {
+	for _, l := range g.lanes {
+		if !l.ended && !(l.last && slices.Contains(batch, l)) {
+			return false
+		}
+	}
+	return true
+}
+
+// short tells that one of the calls did not change what it was to change.
+func short(calls []*call) bool {
+	return slices.ContainsFunc(calls, func(k *call) bool { return k.rows == 0 && k.id != qScore.id })
 }
 
 // alone lets a unit have the connection until it ends. The others wait.
@@ -499,11 +535,9 @@ func (g *lockstep) alone(l *lane) {
 			other.c.link = g.w.c.link
 		}
 	}
-	if calls := g.memo.write(); len(calls) > 0 {
-		if err := g.pipeline(calls); err != nil {
-			g.giveUp(err)
-			return
-		}
+	if err := g.write(); err != nil {
+		g.giveUp(err)
+		return
 	}
 	l.solo = false
 	l.reply <- nil

@@ -28,6 +28,14 @@ type memo struct {
 	purses   map[string]*purse // by user
 	keys     map[string]bool   // of the transfers in booked
 	booked   []booking         // in the order of booking
+	agents   map[string]standing
+}
+
+// standing is what is read of an agent to know whether the rest of it is known. It is that of the first look.
+type standing struct {
+	version      int64
+	score, bound float64
+	featured     int
 }
 
 // keptProfile is what is known of an agent. ok is false where there is no evidence yet.
@@ -66,7 +74,7 @@ type booking struct {
 }
 
 func newMemo() *memo {
-	return &memo{profiles: map[string]*keptProfile{}, pairs: map[pairKey]*keptPair{}, purses: map[string]*purse{}, keys: map[string]bool{}}
+	return &memo{profiles: map[string]*keptProfile{}, pairs: map[pairKey]*keptPair{}, purses: map[string]*purse{}, keys: map[string]bool{}, agents: map[string]standing{}}
 }
 
 // write returns what is to be written, in the one order of locks, and begins anew. Each call must change its rows.
@@ -104,7 +112,7 @@ func (m *memo) write() []*call {
 	}
 	out = append(out, qInsertEntries.calls(entries)...)
 	m.profiles, m.pairs, m.purses = map[string]*keptProfile{}, map[pairKey]*keptPair{}, map[string]*purse{}
-	m.keys, m.booked = map[string]bool{}, nil
+	m.keys, m.booked, m.agents = map[string]bool{}, nil, map[string]standing{}
 	return out
 }
 
@@ -249,4 +257,24 @@ func (m *memo) profile(agentID string) (p trust.Profile, ok, found bool) {
 		return kept.profile, kept.ok, true
 	}
 	return p, false, false
+}
+
+// agent is what was read of an agent; ok is false if nothing was, or it was changed since.
+func (m *memo) agent(id string) (s standing, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s, ok = m.agents[id]
+	return s, ok
+}
+
+func (m *memo) sawAgent(id string, s standing) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.agents[id] = s
+}
+
+func (m *memo) forgetAgent(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.agents, id)
 }

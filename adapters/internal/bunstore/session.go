@@ -228,6 +228,26 @@ func (c *session) later(ctx context.Context, check func() error, calls ...*call)
 	return check()
 }
 
+// remember writes what the units of the transaction know together, which begin anew.
+func (c *session) remember(ctx context.Context) error {
+	if c.memo == nil {
+		return nil
+	}
+	calls := c.memo.write()
+	err := c.send(ctx, calls...)
+	if err == nil && short(calls) {
+		err = errShort
+	}
+	return err
+}
+
+// forget ends what they know: the transaction is lost.
+func (c *session) forget() {
+	if c != nil {
+		c.memo = nil
+	}
+}
+
 // turn waits until no other unit of the transaction has the row, which needs no statement.
 func (c *session) turn(r row) error {
 	if c.lane == nil {
@@ -248,6 +268,7 @@ func (c *session) flush(ctx context.Context) error {
 	if c.lane == nil || len(c.lane.behind) == 0 {
 		return nil
 	}
+	c.lane.last = true
 	return c.send(ctx)
 }
 
