@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // Statements in bulk. What a group in lockstep sends at one time is mostly the same few statements, said for different
@@ -362,9 +363,7 @@ func plain[T any](v any, as func(reflect.Value) (T, bool)) (T, error) {
 // tablesOf names the tables that a statement reads or changes, as bits in the order in which they were met.
 func tablesOf(text string, known map[string]int) (mask uint64) {
 	before := ""
-	for word := range strings.FieldsFuncSeq(text, func(r rune) bool {
-		return !(r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z')
-	}) {
+	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
 		if slices.Contains([]string{"FROM", "INTO", "UPDATE", "JOIN", "TABLE", "USING"}, before) && word == strings.ToLower(word) && word != "unnest" {
 			bit, ok := known[word]
 			if !ok {

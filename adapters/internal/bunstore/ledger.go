@@ -26,6 +26,7 @@ var (
 	qBalance     = hot(`SELECT ` + accountColumns + ` FROM ledger_accounts WHERE user_id = ?`)
 	qLockBalance = hot(`SELECT `+accountColumns+` FROM ledger_accounts WHERE user_id = ?{lock}`).ranked(rankMoney, 0).
 			inBulk(reads(`SELECT u.n, `+columnsOf("a", accountColumns)+` FROM `+numbered("t")+` JOIN ledger_accounts AS a ON a.user_id = u.c0 ORDER BY u.n{lock} OF a`, "t"))
+	qOpenAccount    = hot(`INSERT INTO ledger_accounts (user_id, `+accountColumns+`) VALUES (?, 0, 0, 0, 0, 0, 0, 0) ON CONFLICT (user_id) DO NOTHING`).ranked(rankMoney, 0)
 	qTransfer       = hot(`SELECT 1 FROM ledger_transfers WHERE key = ?`)
 	qInsertTransfer = hot(`INSERT INTO ledger_transfers (id, key, reference, description, at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING`).
 			inBulk(inserts(`INSERT INTO ledger_transfers (id, key, reference, description, at)`, "ttttb", `ON CONFLICT (key) DO NOTHING`))
@@ -241,10 +242,6 @@ func amounts(d ledger.Balance) []any {
 
 func changePurse(d ledger.Balance) *call {
 	return &call{statement: qChangePurse, args: append(amounts(d), d.UserID)}
-}
-
-func addPurse(d ledger.Balance) *call {
-	return qAdd.first(append([]any{d.UserID}, amounts(d)...), new(int64))
 }
 
 // change adds a delta to a user's account, if that has as much, and reads what is available after it.

@@ -511,7 +511,7 @@ func (g *lockstep) write() error {
 // ending tells whether the units of a batch are all that have not ended, and have nothing left after it.
 func (g *lockstep) ending(batch []*lane) bool {
 	for _, l := range g.lanes {
-		if !l.ended && !(l.last && slices.Contains(batch, l)) {
+		if !l.ended && (!l.last || !slices.Contains(batch, l)) {
 			return false
 		}
 	}

@@ -52,10 +52,9 @@ type keptPair struct {
 	changed     bool
 }
 
-// purse is a user's money. there is false where it has no row yet.
+// purse is a user's money.
 type purse struct {
 	balance ledger.Balance
-	there   bool
 	read    ledger.Balance // what was in it when it was read
 }
 
@@ -96,13 +95,8 @@ func (m *memo) write() []*call {
 	}
 	out = append(out, scores...)
 	for _, id := range slices.Sorted(maps.Keys(m.purses)) {
-		p := m.purses[id]
-		switch d := p.change(); {
-		case d == (ledger.Balance{UserID: id}):
-		case p.there:
+		if d := m.purses[id].change(); d != (ledger.Balance{UserID: id}) {
 			out = append(out, changePurse(d))
-		default:
-			out = append(out, addPurse(d))
 		}
 	}
 	var entries []any
@@ -116,7 +110,8 @@ func (m *memo) write() []*call {
 	return out
 }
 
-// post books a transfer. One statement for the users whose money was not looked at yet, sent together.
+// post books a transfer. One statement for each user whose money was not looked at yet, sent together, and two more for one
+// who has no account.
 func (m *memo) post(ctx context.Context, c *session, t ledger.Transfer) error {
 	deltas := t.Deltas()
 	if err := m.open(ctx, c, deltas); err != nil {
@@ -133,7 +128,8 @@ func (m *memo) post(ctx context.Context, c *session, t ledger.Transfer) error {
 	return fmt.Errorf("transfer %s: %w", t.Key, err)
 }
 
-// open reads the money of users, but for what is known.
+// open reads the money of users, but for what is known. Who has no account gets an empty one: what is not there cannot be
+// kept from changing.
 func (m *memo) open(ctx context.Context, c *session, of []ledger.Balance) error {
 	m.mu.Lock()
 	var reads []*call
@@ -152,12 +148,23 @@ func (m *memo) open(ctx context.Context, c *session, of []ledger.Balance) error 
 	if err := c.send(ctx, reads...); err != nil {
 		return err
 	}
+	var missing []*call
+	for i, k := range reads {
+		if k.rows == 0 {
+			missing = append(missing, &call{statement: qOpenAccount, args: []any{found[i].balance.UserID}}, k)
+		}
+	}
+	if len(missing) > 0 {
+		if err := c.send(ctx, missing...); err != nil {
+			return err
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i := range found {
 		p := &found[i]
 		if m.purses[p.balance.UserID] == nil { // else another unit has read it at the same time
-			p.there, p.read = reads[i].rows > 0, p.balance
+			p.read = p.balance
 			m.purses[p.balance.UserID] = p
 		}
 	}

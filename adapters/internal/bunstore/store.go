@@ -4,7 +4,8 @@
 // builds the others. The comments name the number of statements. Where units of work run one after the other each is a
 // round trip, and a unit adds its share of BEGIN and COMMIT, and two for a savepoint when it shares them with others.
 // In lockstep those that a step of a unit sends together are one round trip, and so are those of all other units that
-// wait at that time; inserts, the saving of tasks and the end of jobs go with what comes next.
+// wait at that time; inserts, the saving of tasks and the end of jobs go with what comes next. Equal statements are then
+// one, whatever their number says, and money and evidence are read and written once for all units of a transaction.
 package bunstore
 
 import (
