@@ -112,13 +112,10 @@ func (v books) Post(_ context.Context, t ledger.Transfer) error {
 	after := map[string]credits.Amount{}
 	for _, d := range t.Deltas() {
 		b := v.s.balances.rows[d.UserID]
-		next := b.Plus(d)
-		next.UserID = d.UserID
-		if next.Available < 0 || next.Held < 0 {
-			return ledger.Insufficient(max(-d.Available, -d.Held), b.Available)
-		}
-		if !next.Consistent() {
-			return fmt.Errorf("transfer %s breaks the books of %s", t.Key, d.UserID)
+		b.UserID = d.UserID
+		next, err := b.Apply(d)
+		if err != nil {
+			return err
 		}
 		v.s.balances.put(v.tx, d.UserID, next)
 		after[d.UserID] = next.Available
