@@ -91,6 +91,8 @@ type UsageReader interface {
 	// users who spent or earned at least so often there, and the place up to which it looked; more says that there may be
 	// entries beyond.
 	Busy(ctx context.Context, limit, often int) (userIDs []string, upTo int64, more bool, err error)
+	// Loose is how many of a user's entries are not summed yet; it counts to most and no further.
+	Loose(ctx context.Context, userID string, most int) (int, error)
 }
 
 // UsageStore keeps the sums of days, so that a report need not add up every entry there ever was. They follow from the

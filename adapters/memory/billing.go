@@ -167,6 +167,8 @@ func (v usage) Busy(ctx context.Context, _, _ int) ([]string, int64, bool, error
 	return nil, 0, false, ctx.Err()
 }
 
+func (v usage) Loose(ctx context.Context, _ string, _ int) (int, error) { return 0, ctx.Err() }
+
 func (v usage) Fold(ctx context.Context, _ string, _ int) (bool, error) { return false, ctx.Err() }
 
 func (v usage) Note(ctx context.Context, _ int64) error { return ctx.Err() }

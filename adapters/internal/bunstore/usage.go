@@ -39,7 +39,9 @@ var (
 	qMakeMark = hot(`INSERT INTO usage_marks (user_id, seq) VALUES (?, 0) ON CONFLICT DO NOTHING`).ranked(rankAccess, 0)
 	qLockMark = hot(`SELECT seq FROM usage_marks WHERE user_id = ?{lock}`).ranked(rankAccess, 0).locks("usage")
 	qTail     = hot(`SELECT count(*), COALESCE(MAX(seq), 0) FROM (SELECT seq FROM ledger_entries WHERE account = ? AND seq > ? ORDER BY seq LIMIT ?) AS s`)
-	qFold     = hot(`INSERT INTO usage_days (user_id, day, spent, earned)
+	qLoose    = hot(`SELECT count(*) FROM (SELECT 1 AS one FROM ledger_entries
+		WHERE account = ? AND seq > COALESCE((SELECT seq FROM usage_marks WHERE user_id = ?), 0) LIMIT ?) AS s`)
+	qFold = hot(`INSERT INTO usage_days (user_id, day, spent, earned)
 		SELECT ?, ` + dayOf + `, CAST(SUM(` + spentOf + `) AS BIGINT), CAST(SUM(` + earnedOf + `) AS BIGINT) FROM ledger_entries
 		WHERE account = ? AND seq > ? AND seq <= ? AND ` + usageTypes + ` GROUP BY ` + dayOf + `
 		ON CONFLICT (user_id, day) DO UPDATE SET spent = usage_days.spent + excluded.spent, earned = usage_days.earned + excluded.earned`)
@@ -97,6 +99,14 @@ func (v *usage) Busy(ctx context.Context, limit, often int) (users []string, upT
 		return c.store.wrap(err, "find busy users")
 	})
 	return users, upTo, more, err
+}
+
+// Loose implements ports.UsageReader. One statement.
+func (v *usage) Loose(ctx context.Context, userID string, most int) (n int, err error) {
+	err = v.do(ctx, func(ctx context.Context, c *session) error {
+		return c.store.wrap(c.row(ctx, qLoose, []any{string(ledger.Available(userID)), userID, most}, &n), "count entries")
+	})
+	return n, err
 }
 
 // Note implements ports.UsageStore. One statement.
