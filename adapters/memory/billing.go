@@ -185,7 +185,7 @@ func (v accounts) Before(ctx context.Context, userID string, typ ledger.EntryTyp
 	account := ledger.Available(userID)
 	for next = place; next > 1 && len(out) < limit; {
 		next--
-		if e := v.s.entries[next-1]; e.Account == account && (typ == "" || e.Type == typ) {
+		if e := v.s.entries[next-1].Entry; e.Account == account && (typ == "" || e.Type == typ) {
 			out = append(out, e)
 		}
 	}

@@ -111,6 +111,7 @@ const (
 	BillingBuy
 	CreditsGrant
 	GrantsRead
+	LedgerAudit // of all the books
 	WorkflowCreate
 	WorkflowList
 	WorkflowRead
@@ -125,7 +126,7 @@ const (
 	owner                     // the resource's owner
 	requester                 // the task's requester
 	party                     // its requester, its agent's owner, or an admin
-	admin                     // whoever's it is
+	admin
 )
 
 // rules is the whole of who may do what: the scope that a key needs, the part the caller must have in the resource, and
@@ -155,6 +156,7 @@ var rules = [numActions]struct {
 	BillingBuy:     {ScopeBillingWrite, anyone, false, false},
 	CreditsGrant:   {ScopeBillingWrite, admin, false, false},
 	GrantsRead:     {ScopeBillingRead, admin, false, false},
+	LedgerAudit:    {ScopeBillingRead, admin, false, false},
 	WorkflowCreate: {ScopeWorkflowsWrite, anyone, false, false},
 	WorkflowList:   {ScopeWorkflowsRead, anyone, false, false},
 	WorkflowRead:   {ScopeWorkflowsRead, owner, false, false},
@@ -196,7 +198,7 @@ func Authorize(c Caller, a Action, r Resource) error {
 	case rule.hidden && !isParty && r.Missing != nil:
 		return r.Missing
 	case rule.who == admin:
-		return fault.New(fault.Forbidden, fault.CodeForbidden, "only an admin may do this")
+		return fault.New(fault.Forbidden, fault.CodeForbidden, "only an administrator may do this")
 	default:
 		return fault.New(fault.Forbidden, fault.CodeForbidden, "only its %s may do this", map[relation]string{
 			owner: "owner", requester: "requester", party: "parties",

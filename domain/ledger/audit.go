@@ -50,8 +50,8 @@ type Audit struct {
 	seal    Seal // the newest
 	seqs    []int64
 	hashes  []Hash // of entries that the seal covers and that are to come
-	done    bool // it is checked
-	drifted bool // what seals say is not what the entries up to them add up to
+	done    bool   // it is checked
+	drifted bool   // what seals say is not what the entries up to them add up to
 	summed  Totals
 }
 

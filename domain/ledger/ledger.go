@@ -120,22 +120,21 @@ func (t Transfer) Validate() error {
 	if t.ID == "" || t.Key == "" || len(t.Postings) < 2 {
 		return fault.New(fault.Internal, fault.CodeInternal, "a transfer needs an id, a key and two postings")
 	}
-	var sum, moved credits.Amount
+	var in, out credits.Amount
 	for _, p := range t.Postings {
 		if p.ID == "" || p.Amount == 0 || p.Type == "" || !p.Account.known() {
 			return fault.New(fault.Internal, fault.CodeInternal, "posting without id, account, type or amount in transfer %s", t.Key)
 		}
-		size := max(p.Amount, -p.Amount) // the smallest int64 stays below zero
-		if size < 0 {
-			return fault.New(fault.Internal, fault.CodeInternal, "transfer %s: %v", t.Key, credits.ErrRange)
+		side := &in
+		if p.Amount < 0 {
+			side = &out
 		}
 		var err error
-		if moved, err = moved.Add(size); err != nil {
+		if *side, err = side.Add(p.Amount); err != nil {
 			return fault.New(fault.Internal, fault.CodeInternal, "transfer %s: %v", t.Key, err)
 		}
-		sum += p.Amount
 	}
-	if sum != 0 {
+	if sum := in + out; sum != 0 {
 		return fault.New(fault.Internal, fault.CodeInternal, "transfer %s does not balance: off by %s", t.Key, sum)
 	}
 	return nil

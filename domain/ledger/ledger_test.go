@@ -239,7 +239,8 @@ func TestAmountsThatDoNotFit(t *testing.T) {
 	require.NoError(t, of(math.MaxInt64/2, -math.MaxInt64/2).Validate())
 	require.Error(t, of(math.MinInt64, math.MinInt64).Validate(), "which add up to 0 in an int64")
 	require.Error(t, of(math.MaxInt64, math.MaxInt64, 2).Validate())
-	require.Error(t, of(math.MaxInt64, -math.MaxInt64).Validate())
+	require.Error(t, of(math.MaxInt64, -math.MaxInt64, 1, math.MinInt64+1, math.MaxInt64-1).Validate())
+	require.NoError(t, of(math.MaxInt64, -math.MaxInt64).Validate())
 
 	rich := ledger.Balance{UserID: "u", Available: math.MaxInt64 - 1, Purchased: math.MaxInt64 - 1}
 	_, err := rich.Apply(ledger.Balance{UserID: "u", Available: 2, Purchased: 2})

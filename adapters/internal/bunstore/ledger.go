@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/nexus-protocol/nexus/domain/credits"
@@ -25,17 +26,18 @@ var (
 	qBalance        = hot(`SELECT ` + accountColumns + ` FROM ledger_accounts WHERE user_id = ?`)
 	qTransfer       = hot(`SELECT 1 FROM ledger_transfers WHERE key = ?`)
 	qInsertTransfer = hot(`INSERT INTO ledger_transfers (id, key, reference, description, at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING`)
-	// A row is only there to be taken from when it has enough, whatever has happened to it in the meantime.
+	// A row is only there to be taken from when it has enough, whatever has happened to it in the meantime; but for what
+	// applies to any balance, and has no floor.
 	qChange = hot(`UPDATE ledger_accounts SET available = available + ?, held = held + ?, granted = granted + ?, purchased = purchased + ?,
 		earned = earned + ?, spent = spent + ?, reversed = reversed + ?
-		WHERE user_id = ? AND available + ? >= 0 AND held + ? >= 0 RETURNING available`).ranked(rankMoney, 7)
+		WHERE user_id = ? AND available + ? >= ? AND held + ? >= 0 RETURNING available`).ranked(rankMoney, 7)
 	// For changes that take nothing: the first one makes the account.
 	qAdd = hot(`INSERT INTO ledger_accounts AS a (user_id, `+accountColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (user_id) DO UPDATE SET available = a.available + excluded.available, held = a.held + excluded.held, granted = a.granted + excluded.granted,
 		purchased = a.purchased + excluded.purchased, earned = a.earned + excluded.earned, spent = a.spent + excluded.spent, reversed = a.reversed + excluded.reversed
 		RETURNING available`).ranked(rankMoney, 0)
 	qInsertEntries = hotMulti(`INSERT INTO ledger_entries (id, transfer_id, account, type, amount, balance_after, at)`, 7, ``)
-	qAccountTotal  = hot(`SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM ledger_entries WHERE account = ?`)
+	qAccountTotal  = hot(`SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM ledger_entries WHERE account = ? AND seq > ?`)
 	qImbalance     = hot(`SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM ledger_entries`)
 )
 
@@ -94,9 +96,28 @@ func (v *books) Transactions(ctx context.Context, userID string, typ ledger.Entr
 	return out, total, nil
 }
 
-// AccountTotal implements ports.LedgerReader. One statement, along all entries of the account.
-func (v *books) AccountTotal(ctx context.Context, a ledger.Account) (credits.Amount, error) {
-	return v.sum(ctx, qAccountTotal, string(a))
+// AccountTotal implements ports.LedgerReader. One statement, along all entries of the account; for the platform's own two,
+// along those that are not sealed.
+func (v *books) AccountTotal(ctx context.Context, a ledger.Account) (sum credits.Amount, err error) {
+	err = v.do(ctx, func(ctx context.Context, c *session) error {
+		var last ledger.Seal
+		if _, ours := last.Totals.Of(a); ours {
+			if err := c.each(ctx, qLastSeal, nil, func(scan func(...any) error) (err error) {
+				last, err = scanSeal(scan)
+				return err
+			}); err != nil {
+				return c.store.wrap(err, "read the last seal")
+			}
+		}
+		var rest credits.Amount
+		if err := c.row(ctx, qAccountTotal, []any{string(a), last.To}, &rest); err != nil {
+			return c.store.wrap(err, "add up an account")
+		}
+		before, _ := last.Totals.Of(a)
+		sum, err = before.Add(rest)
+		return err
+	})
+	return sum, err
 }
 
 // Imbalance implements ports.LedgerReader. One statement, along all entries there are.
@@ -154,7 +175,11 @@ func change(d ledger.Balance, after *credits.Amount) *call {
 	if d.Available >= 0 && d.Held >= 0 {
 		return qAdd.first(append([]any{d.UserID}, sums...), after)
 	}
-	return qChange.first(append(sums, d.UserID, int64(d.Available), int64(d.Held)), after)
+	floor := int64(0)
+	if d.Forced() {
+		floor = math.MinInt64
+	}
+	return qChange.first(append(sums, d.UserID, int64(d.Available), floor, int64(d.Held)), after)
 }
 
 // refused says why a change of an account was not made: the transfer has been booked before, or the account has too
@@ -171,7 +196,7 @@ func refused(ctx context.Context, c *session, t ledger.Transfer, d ledger.Balanc
 	if err := readBalance(ctx, c, &b); err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return c.store.wrap(err, "read balance")
 	}
-	if d.Available < 0 && b.Available < -d.Available {
+	if !d.Forced() && b.Available < -d.Available {
 		return ledger.Insufficient(-d.Available, b.Available)
 	}
 	return ledger.Insufficient(-d.Held, b.Held)

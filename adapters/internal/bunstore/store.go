@@ -58,6 +58,12 @@ type Dialect struct {
 	Duplicate func(error) bool
 	// Retryable tells an error after which the same transaction may well succeed.
 	Retryable func(error) bool
+	// Snapshot begins a transaction that reads what was committed when it first read, and holds up nobody.
+	Snapshot string
+	// NewestEntry reads the newest number that was drawn for an entry of the ledger, committed or not; NextWriter one that
+	// is above those of all transactions that have written something by now, and OldestWriter the lowest of those that have
+	// not ended, or NextWriter's. "" where there is one writer.
+	NewestEntry, NextWriter, OldestWriter string
 	// Lost tells that the connection is gone. A COMMIT that ends so may have happened.
 	Lost func(error) bool
 
@@ -130,6 +136,7 @@ func New(cfg Config) *Store {
 	}
 	s.readers = newReaders(s, cfg.Readers)
 	s.reads = newViews(s.readers).reads()
+	s.reads.Audit = &audits{s.readers, &horizon{}}
 	s.reads.Stats = &stats{s.readers, &totals{now: time.Now}}
 	for range cfg.Writers {
 		w := &writer{store: s}
