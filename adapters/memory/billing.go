@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/nexus-protocol/nexus/domain/billing"
@@ -161,17 +162,38 @@ func (v grants) List(ctx context.Context, userID string, page ports.Page) ([]bil
 	return newest(found, page, func(g billing.Grant) (time.Time, string) { return g.At, g.ID }, func(g billing.Grant) billing.Grant { return g }), len(found), nil
 }
 
-// Sums of days are not kept here: there is nobody.
-
-func (v usage) Busy(ctx context.Context, _, _ int) ([]string, int64, bool, error) {
-	return nil, 0, false, ctx.Err()
+// Busy walks the entries themselves. No sums of days are kept here: to add up all entries is what every read here does.
+func (v usage) Busy(ctx context.Context, limit, often int) (users []string, upTo int64, more bool, err error) {
+	unlock, err := v.read(ctx)
+	if err != nil {
+		return nil, 0, false, err
+	}
+	defer unlock()
+	from := v.s.looked.rows[""]
+	upTo = min(from+int64(limit), int64(len(v.s.entries)))
+	times := map[string]int{}
+	for _, e := range v.s.entries[from:upTo] {
+		if e.Type == ledger.TypeTaskDebit || e.Type == ledger.TypeTaskCredit {
+			times[e.UserID]++
+		}
+	}
+	for id, n := range times {
+		if n >= often {
+			users = append(users, id)
+		}
+	}
+	slices.Sort(users)
+	return users, upTo, upTo-from == int64(limit), nil
 }
 
 func (v usage) Loose(ctx context.Context, _ string, _ int) (int, error) { return 0, ctx.Err() }
 
 func (v usage) Fold(ctx context.Context, _ string, _ int) (bool, error) { return false, ctx.Err() }
 
-func (v usage) Note(ctx context.Context, _ int64) error { return ctx.Err() }
+func (v usage) Note(ctx context.Context, upTo int64) error {
+	v.s.looked.put(v.tx, "", max(upTo, v.s.looked.rows[""]))
+	return ctx.Err()
+}
 
 func (v accounts) Before(ctx context.Context, userID string, typ ledger.EntryType, place int64, limit int) (out []ledger.Entry, next int64, err error) {
 	unlock, err := v.read(ctx)

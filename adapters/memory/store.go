@@ -59,6 +59,7 @@ type Store struct {
 	payments  table[billing.Payment]
 	told      table[ports.KeptEvent]
 	grants    table[billing.Grant]
+	looked    table[int64] // how far, for busy users
 }
 
 // Option is a setting of a Store.
