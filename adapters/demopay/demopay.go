@@ -121,8 +121,13 @@ func (p *Payments) deliver(e billing.Event) (ports.Delivery, error) {
 	if err != nil {
 		return ports.Delivery{}, fmt.Errorf("encode event: %w", err)
 	}
-	at := strconv.FormatInt(p.opt.Now().Unix(), 10)
-	return ports.Delivery{Body: body, Signature: "t=" + at + ",v1=" + encode(p.sign("event "+at, body))}, nil
+	return ports.Delivery{Body: body, Signature: p.Sign(body, p.opt.Now())}, nil
+}
+
+// Sign is the signature of a body that is delivered then.
+func (p *Payments) Sign(body []byte, at time.Time) string {
+	t := strconv.FormatInt(at.Unix(), 10)
+	return "t=" + t + ",v1=" + encode(p.sign("event "+t, body))
 }
 
 // Read implements ports.Payments.
