@@ -31,6 +31,11 @@ type Config struct {
 	// Events wakes those who watch tasks. nil: nobody is woken, and watchers look every two seconds.
 	Events ports.Events
 
+	// Payments is whom credits are bought from, and Grants what admins give is asked of. nil: there is nobody, and to try is
+	// PAYMENTS_NOT_CONFIGURED.
+	Payments ports.Payments
+	Grants   ports.Payments
+
 	// Now is the clock; UTC or not. Processes that share a store must share a clock, such as the store's, or they take
 	// each other's work for abandoned.
 	Now    func() time.Time

@@ -28,6 +28,8 @@ const (
 	jobRunTick    = "run.tick"         // subject: a run; begin the attempts that are due
 	jobRunStep    = "run.step"         // subject: a step's attempt, by scheduler.Key; check its input and begin it
 	jobCancelRuns = "workflow.cancel"  // subject: a deleted workflow; cancel the runs it still has
+	jobPayment    = "payment.event"    // subject: an event that a provider told; do what follows from it
+	jobFoldUsage  = "usage.fold"       // subject: a user, or all; sum up the days of usage
 )
 
 // Times of the worker.
@@ -93,6 +95,9 @@ func (w *Worker) Run(ctx context.Context, grace time.Duration) error {
 		{sealEvery, w.sealSoon, ctx},
 		{passEvery, func(ctx context.Context) error {
 			return w.update(ctx, func(ctx context.Context, u *unit) error {
+				if err := u.enqueue(ctx, jobFoldUsage, foldAll, u.now, ports.PriorityHousekeeping); err != nil {
+					return err
+				}
 				return u.enqueue(ctx, jobTrustPass, "all", u.now, ports.PriorityHousekeeping)
 			})
 		}, ctx},
@@ -321,11 +326,15 @@ func (w *Worker) do(ctx, callCtx context.Context, job ports.Job, call *forwardin
 		return w.probe(ctx, job)
 	case jobAssign:
 		return w.assign(ctx, job)
-	case jobTrustPass, jobSeal, jobDrain, jobCancelRuns:
+	case jobPayment:
+		return w.payment(ctx, job)
+	case jobTrustPass, jobSeal, jobDrain, jobCancelRuns, jobFoldUsage:
 		clear := w.drain
 		switch job.Kind {
 		case jobCancelRuns:
 			clear = w.cancelRuns
+		case jobFoldUsage:
+			clear = w.foldUsage
 		case jobTrustPass:
 			clear = func(ctx context.Context, _ string) error { return w.pass(ctx) }
 		case jobSeal:
