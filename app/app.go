@@ -147,6 +147,7 @@ type core struct {
 	adrift  adrift
 	feeds   feeds[TaskEvent]       // the tasks that are watched
 	runs    feeds[scheduler.Event] // the runs that are watched
+	cursors cursors
 }
 
 // now is cut to what every store keeps, so that an answer says the same now and later.
@@ -273,10 +274,12 @@ const (
 	maxOffset    = 1_000_000
 )
 
-// Page is a stretch of a list as a caller asks for it. A nil Limit means the list's default.
+// Page is a stretch of a list as a caller asks for it. A nil Limit means the list's default. Cursor, for lists that have
+// them, is List.Next of an earlier answer to the same question, and takes the place of Offset.
 type Page struct {
 	Limit  *int
 	Offset int
+	Cursor string
 }
 
 func (p Page) resolve(standard, most int) (ports.Page, error) {
@@ -296,6 +299,7 @@ type List[T any] struct {
 	Total  int
 	Limit  int
 	Offset int
+	Next   string // the cursor of what comes after, for lists that have them; "" at the end
 }
 
 func list[T any](items []T, total int, p ports.Page) List[T] {

@@ -44,6 +44,7 @@ type Reads struct {
 	Workflows WorkflowReader
 	Runs      RunReader
 	RunLogs   RunLogReader
+	Secrets   SecretReader
 	Stats     StatsReader
 }
 
@@ -60,4 +61,5 @@ type Tx struct {
 	Answers   AnswerStore
 	Workflows WorkflowStore
 	Runs      RunStore
+	Secrets   SecretStore
 }

@@ -13,6 +13,9 @@ type TrustReader interface {
 	Profile(ctx context.Context, agentID string) (p trust.Profile, ok bool, err error)
 	// Events returns an agent's trust events, newest first, and how many there are in all.
 	Events(ctx context.Context, agentID string, page Page) ([]trust.Event, int, error)
+	// EventsAfter returns at most limit of the events that come after a place in that order, and how many there are in all,
+	// those before it too.
+	EventsAfter(ctx context.Context, agentID string, after trust.Place, limit int) ([]trust.Event, int, error)
 	// ScoresAt returns the agent's score after its last event before each of the moments, nil where there was none.
 	ScoresAt(ctx context.Context, agentID string, moments []time.Time) ([]*float64, error)
 	// GivenUp returns the lowest profile of the agents that the user has deleted; ok is false when none has one.

@@ -52,6 +52,7 @@ type Store struct {
 	workflows table[scheduler.Workflow]
 	runs      table[scheduler.Run]
 	runLogs   table[[]scheduler.Event]
+	secrets   table[[]byte]
 }
 
 // Option is a setting of a Store.
@@ -104,7 +105,7 @@ func (s *Store) run(ctx context.Context, fn func(ctx context.Context, tx ports.T
 	v := view{s: s, tx: t}
 	err := fn(context.WithValue(ctx, insideKey{}, s), ports.Tx{
 		Users: users{v}, Sessions: sessions{v}, Keys: keys{v}, Agents: agents{v}, Tasks: tasks{v}, Ledger: books{v}, Trust: trusts{v}, Jobs: jobs{v}, Answers: answers{v},
-		Workflows: workflows{v}, Runs: runs{v},
+		Workflows: workflows{v}, Runs: runs{v}, Secrets: secrets{v},
 	})
 	if err == nil {
 		err = ctx.Err()
@@ -118,7 +119,7 @@ func (s *Store) Read() ports.Reads {
 	v := view{s: s}
 	return ports.Reads{
 		Users: users{v}, Sessions: sessions{v}, Keys: keys{v}, Agents: agents{v}, Tasks: tasks{v}, Ledger: books{v}, Trust: trusts{v}, Jobs: jobs{v}, Answers: answers{v},
-		Workflows: workflows{v}, Runs: runs{v}, Stats: stats{v}, TaskLogs: tasks{v}, RunLogs: runs{v},
+		Workflows: workflows{v}, Runs: runs{v}, Secrets: secrets{v}, Stats: stats{v}, TaskLogs: tasks{v}, RunLogs: runs{v},
 	}
 }
 
@@ -193,7 +194,7 @@ func (t *table[V]) del(tx *txn, key string) {
 // stretch cuts a page out of a sorted list.
 func stretch[V any](all []V, p ports.Page) []V {
 	from := min(p.Offset, len(all))
-	return all[from:min(from+p.Limit, len(all))]
+	return all[from : from+min(p.Limit, len(all)-from)]
 }
 
 // newest is a page of what was found, newest first (ties by id, descending), as copies.

@@ -42,6 +42,28 @@ var trustChecks = []Check{
 		return first(err1, err2, err3, err4, err5, err6, err7, same("known", known, true), same("profile", got, p), same("total", total, 3),
 			same("events, newest first", all, []trust.Event{e3, e2, e1}), same("page", page, []trust.Event{e2}), same("the agent's score", a.TrustScore, p.Score))
 	})},
+	{"trust/events after a place", with(func(ctx context.Context, s ports.Store, _ Traits, w world) error {
+		var want, got []trust.Event
+		for i := range 7 { // some at the same moment
+			_, e, err := learn(ctx, s, w, trust.Evidence{Type: trust.TaskCompleted, TaskID: newID(), At: base.Add(time.Duration(i/3) * time.Second)})
+			if err != nil {
+				return err
+			}
+			want = append([]trust.Event{e}, want...)
+		}
+		from := trust.Place{At: base.Add(time.Hour).UnixMicro()}
+		for len(got) <= len(want) {
+			some, total, err := s.Read().Trust.EventsAfter(ctx, w.agent.ID, from, 2)
+			if err := first(err, same("total", total, 7)); err != nil {
+				return err
+			}
+			if len(some) == 0 {
+				break
+			}
+			got, from = append(got, some...), some[len(some)-1].Place()
+		}
+		return same("events, each page after the last one's place", got, want)
+	})},
 	{"trust/a task counts once and is rated once", with(func(ctx context.Context, s ports.Store, _ Traits, w world) error {
 		done := trust.Evidence{Type: trust.TaskCompleted, TaskID: "t", At: base}
 		rated := trust.Evidence{Type: trust.RatingReceived, TaskID: "t", At: base, Stars: 5}

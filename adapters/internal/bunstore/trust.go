@@ -230,6 +230,15 @@ func (v *trusts) ScoresAt(ctx context.Context, agentID string, moments []time.Ti
 
 // Events implements ports.TrustReader. One statement.
 func (v *trusts) Events(ctx context.Context, agentID string, page ports.Page) ([]trust.Event, int, error) {
+	return v.events(ctx, agentID, nil, page)
+}
+
+// EventsAfter implements ports.TrustReader. One statement, two at the end.
+func (v *trusts) EventsAfter(ctx context.Context, agentID string, after trust.Place, limit int) ([]trust.Event, int, error) {
+	return v.events(ctx, agentID, &after, ports.Page{Limit: limit})
+}
+
+func (v *trusts) events(ctx context.Context, agentID string, after *trust.Place, page ports.Page) ([]trust.Event, int, error) {
 	var rows []struct {
 		trustEventRow `bun:",extend"`
 		Total         int `bun:"total"`
@@ -238,16 +247,19 @@ func (v *trusts) Events(ctx context.Context, agentID string, page ports.Page) ([
 	err := v.solo(ctx, func(ctx context.Context, c *session) error {
 		rows, total = nil, 0
 		count := c.bun.NewSelect().TableExpr("trust_events AS e").ColumnExpr("count(*)").Where("e.agent_id = ?", agentID)
-		err := c.bun.NewSelect().TableExpr("trust_events AS e").ColumnExpr("e.*").ColumnExpr("(?) AS total", count).Where("e.agent_id = ?", agentID).
-			OrderExpr("e.created_at DESC, e.id DESC").Limit(int64(page.Limit)).Offset(int64(page.Offset)).Scan(ctx, &rows)
-		if err != nil {
+		q := c.bun.NewSelect().TableExpr("trust_events AS e").ColumnExpr("e.*").ColumnExpr("(?) AS total", count).Where("e.agent_id = ?", agentID).
+			OrderExpr("e.created_at DESC, e.id DESC").Limit(int64(page.Limit)).Offset(int64(page.Offset))
+		if after != nil {
+			q = q.Where("(e.created_at, e.id) < (?, ?)", after.At, after.ID)
+		}
+		if err := q.Scan(ctx, &rows); err != nil {
 			return c.store.wrap(err, "list trust events")
 		}
 		if len(rows) > 0 {
 			total = rows[0].Total
 			return nil
 		}
-		if page.Offset == 0 {
+		if page.Offset == 0 && after == nil {
 			return nil
 		}
 		return c.store.wrap(count.Scan(ctx, &total), "count trust events") // beyond the end
