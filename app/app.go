@@ -148,6 +148,7 @@ type core struct {
 	feeds   feeds[TaskEvent]       // the tasks that are watched
 	runs    feeds[scheduler.Event] // the runs that are watched
 	cursors cursors
+	paces   paces
 }
 
 // now is cut to what every store keeps, so that an answer says the same now and later.
@@ -163,7 +164,8 @@ type unit struct {
 
 	refs    []ports.Ref // jobs to be dispatched,
 	streams []string    // streams that grew, to be published, and
-	ends    []task.Task // tasks that ended, to be told, once the unit is committed
+	ends    []task.Task // tasks that ended, to be told, and
+	timed   []timed     // what they took, to be noted, once the unit is committed
 
 	begun  []*begun                 // calls that begin once the unit is committed
 	runs   map[string]scheduler.Run // that it has locked, as it has made them
@@ -236,6 +238,7 @@ func (c *core) commit(ctx context.Context, fn func(ctx context.Context, u *unit)
 	for _, b := range done.begun {
 		c.begin(b)
 	}
+	c.paces.note(done.timed)
 	if len(done.refs) > 0 {
 		c.Queue.Dispatch(done.refs...)
 	}

@@ -46,6 +46,7 @@ type Store struct {
 	history   table[[]trust.Event]
 	pairs     table[dealt]       // by agent and requester
 	raters    table[trust.Rater] // by user
+	paces     table[trust.Pace]  // by skill
 	once      table[struct{}]    // task and type of trust events
 	jobs      table[ports.Job]
 	answers   table[ports.KeptAnswer]

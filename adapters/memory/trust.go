@@ -117,6 +117,25 @@ func (v trusts) Stand(_ context.Context, standing map[string]float64) error {
 	return nil
 }
 
+func (v trusts) Pace(ctx context.Context, skillID string) (trust.Pace, error) {
+	unlock, err := v.read(ctx)
+	if err != nil {
+		return trust.Pace{}, err
+	}
+	defer unlock()
+	p, _ := v.s.paces.get(skillID)
+	return p, nil
+}
+
+func (v trusts) LockPace(ctx context.Context, skillID string) (trust.Pace, error) {
+	return v.Pace(ctx, skillID)
+}
+
+func (v trusts) SavePace(_ context.Context, skillID string, p trust.Pace) error {
+	v.s.paces.put(v.tx, skillID, p)
+	return nil
+}
+
 func (v trusts) ScoresAt(ctx context.Context, agentID string, moments []time.Time) ([]*float64, error) {
 	unlock, err := v.read(ctx)
 	if err != nil {

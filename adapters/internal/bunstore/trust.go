@@ -55,6 +55,10 @@ var (
 	qStand = hot(`INSERT INTO trust_raters (user_id, standing, seen, agreed, disagreed) VALUES (?, ?, 1, 0, 0)
 		ON CONFLICT (user_id) DO UPDATE SET standing = excluded.standing, seen = 1`).ranked(rankAccess, 0)
 	qPayments = hot(`SELECT agent_id, user_id, owner_user_id, paid, full_weight, counted FROM trust_pairs WHERE (agent_id, user_id) > (?, ?) ORDER BY agent_id, user_id LIMIT ?`)
+	qPace     = hot(`SELECT weights, updated_at FROM trust_paces WHERE skill_id = ?`)
+	qLockPace = hot(`INSERT INTO trust_paces (skill_id, weights, updated_at) VALUES (?, '', 0)
+		ON CONFLICT (skill_id) DO UPDATE SET skill_id = excluded.skill_id RETURNING weights, updated_at`).ranked(rankAccess, 0).locks("pace")
+	qSavePace = hot(`UPDATE trust_paces SET weights = ?, updated_at = ? WHERE skill_id = ?`)
 	qScoreAt  = hot(`SELECT score_after FROM trust_events WHERE agent_id = ? AND created_at < ? ORDER BY created_at DESC, id DESC LIMIT 1`)
 )
 
@@ -194,6 +198,45 @@ func (v *trusts) Stand(ctx context.Context, standing map[string]float64) error {
 	}
 	return v.do(ctx, func(ctx context.Context, c *session) error {
 		return c.store.wrap(c.send(ctx, calls...), "save standing")
+	})
+}
+
+// Pace implements ports.TrustReader. One statement.
+func (v *trusts) Pace(ctx context.Context, skillID string) (trust.Pace, error) {
+	p, err := v.pace(ctx, qPace, skillID)
+	if errors.Is(err, sql.ErrNoRows) {
+		return trust.Pace{}, nil
+	}
+	return p, err
+}
+
+// LockPace implements ports.TrustStore. One statement.
+func (v *trusts) LockPace(ctx context.Context, skillID string) (trust.Pace, error) {
+	return v.pace(ctx, qLockPace, skillID)
+}
+
+func (v *trusts) pace(ctx context.Context, q statement, skillID string) (p trust.Pace, err error) {
+	var weights string
+	var updated micros
+	err = v.do(ctx, func(ctx context.Context, c *session) error {
+		return c.store.wrap(c.row(ctx, q, []any{skillID}, &weights, &updated), "read the pace of a skill")
+	})
+	if err != nil || weights == "" {
+		return trust.Pace{}, err
+	}
+	p.UpdatedAt = updated.time()
+	return p, unpack(weights, &p.Weights)
+}
+
+// SavePace implements ports.TrustStore. One statement.
+func (v *trusts) SavePace(ctx context.Context, skillID string, p trust.Pace) error {
+	weights, err := pack(p.Weights)
+	if err != nil {
+		return err
+	}
+	return v.do(ctx, func(ctx context.Context, c *session) error {
+		_, err := c.exec(ctx, qSavePace, weights, int64(at(p.UpdatedAt)), skillID)
+		return c.store.wrap(err, "save the pace of a skill")
 	})
 }
 
