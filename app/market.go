@@ -2,9 +2,11 @@ package app
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/nexus-protocol/nexus/domain/identity"
 	"github.com/nexus-protocol/nexus/domain/registry"
+	"github.com/nexus-protocol/nexus/ports"
 )
 
 // Market is what is shown of agents to whoever comes by, strangers too. What it returns still has what is its owner's
@@ -30,7 +32,11 @@ func (s *Market) Search(ctx context.Context, c identity.Caller, q registry.Query
 	if err != nil {
 		return List[registry.Agent]{}, err
 	}
-	return s.discover(ctx, q)
+	items, total, err := s.Store.Read().Agents.Discover(ctx, q, s.now())
+	if err != nil {
+		return List[registry.Agent]{}, fmt.Errorf("discover: %w", err)
+	}
+	return list(items, total, ports.Page{Limit: q.Limit, Offset: q.Offset}), nil
 }
 
 // Agent returns an agent with its trust. Anyone may call it. Five reads.

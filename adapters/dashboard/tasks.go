@@ -150,7 +150,7 @@ func (d *dashboard) prepare(x *exchange, f *taskForm) error {
 	}
 	if f.Agent.ID == "" {
 		q := registry.Query{Text: f.Get("q"), Limit: 12}
-		l, err := d.engine.Agents.Discover(x.Context(), x.caller, q)
+		l, err := d.engine.Agents.Discover(x.Context(), x.caller, q, "")
 		if err != nil {
 			return err
 		}

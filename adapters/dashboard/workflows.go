@@ -241,7 +241,7 @@ func (d *dashboard) choices(x *exchange, b *builder) error {
 	if err != nil {
 		return err
 	}
-	found, err := d.engine.Agents.Discover(x.Context(), x.caller, registry.Query{Limit: 60})
+	found, err := d.engine.Agents.Discover(x.Context(), x.caller, registry.Query{Limit: 60}, "")
 	if err != nil {
 		return err
 	}

@@ -162,6 +162,7 @@ type route struct {
 	errors  []fault.Code // beyond those that follow from the rest
 	headers map[string]string
 	once    bool // set by registerCreate
+	csv     bool // success may be text/csv
 }
 
 // unmatched is the pattern of an exchange that no route took.

@@ -19,6 +19,7 @@ import (
 	"github.com/nexus-protocol/nexus/adapters/asynqqueue"
 	"github.com/nexus-protocol/nexus/adapters/inprocess"
 	"github.com/nexus-protocol/nexus/adapters/jsonschemacheck"
+	"github.com/nexus-protocol/nexus/adapters/manualpay"
 	"github.com/nexus-protocol/nexus/adapters/memory"
 	"github.com/nexus-protocol/nexus/adapters/postgres"
 	"github.com/nexus-protocol/nexus/adapters/redisevents"
@@ -118,6 +119,7 @@ func clockOf(s store) func() time.Time {
 
 // wiring is the choice of adapters that is not the store's.
 type wiring struct {
+	payments     ports.Payments // nil: nothing is sold
 	allowPrivate bool
 	workers      int // calls of agents at a time
 	perAgent     int // of them, of one
@@ -232,6 +234,10 @@ func (e *env) newEngine(store store, q ports.Queue, w wiring) (*app.Engine, erro
 		Now:    clockOf(store),
 		NewID:  newID,
 		Random: rand.Reader,
+
+		Payments: w.payments,
+		Grants:   manualpay.New(manualpay.Options{}),
+
 		Logger: e.log,
 		Sole:   w.sole,
 
