@@ -135,6 +135,8 @@ func (d *dashboard) routes() []route {
 		{"POST /dashboard/workflows/{id}/runs/{run}/cancel", false, d.cancelRun},
 
 		{"GET /dashboard/billing", false, d.billing},
+		{"GET /billing/return", false, d.paid},
+		{"POST /dashboard/billing/checkout", false, d.checkout},
 	}
 }
 

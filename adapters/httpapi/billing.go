@@ -216,9 +216,11 @@ func (s *server) mountBilling() {
 		return answerList(l, err, purchase)
 	})
 	s.mountWebhook()
-	s.handle(route{method: "GET", path: "/billing/return", access: public}, func(x *exchange, r *http.Request) {
-		s.showPage(x, r, http.StatusOK, "return.html", r.URL.Query().Get("checkout") == "success")
-	})
+	if s.opt.Pages == nil {
+		s.handle(route{method: "GET", path: "/billing/return", access: public}, func(x *exchange, r *http.Request) {
+			s.showPage(x, r, http.StatusOK, "return.html", r.URL.Query().Get("checkout") == "success")
+		})
+	}
 	registerCreate(s, route{
 		method: "POST", path: "/api/v1/billing/grants", access: caller, scope: string(identity.ScopeBillingWrite),
 		id: "grant-credits", tag: tagBilling, summary: "Give a user credits", status: http.StatusCreated, errors: []fault.Code{fault.CodePaymentsUnset},
