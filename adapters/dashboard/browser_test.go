@@ -286,6 +286,7 @@ func (b *browser) accessible() {
 
 // What a new user does, from signing up to the charts.
 func TestTheWayOfANewUser(t *testing.T) {
+	t.Parallel()
 	s := open(t)
 	owner, _ := s.user(t, "owner@example.com")
 	s.register(t, owner, "Slow one", s.slow, credits.Whole(10), registry.Skill{
@@ -432,6 +433,7 @@ var hostile = []string{
 
 // Whatever agents and people write, it is shown and never run; and axe-core finds nothing on any of the pages.
 func TestStrangersTextsAreOnlyTexts(t *testing.T) {
+	t.Parallel()
 	s := open(t)
 	me, token := s.user(t, "me@example.com")
 	all := strings.Join(hostile, " ")

@@ -1665,9 +1665,9 @@ func dag(g graph, build bool) templ.Component {
 					return templ_7745c5c3_Err
 				}
 				var templ_7745c5c3_Var85 string
-				templ_7745c5c3_Var85, templ_7745c5c3_Err = templ.JoinStringErrs(orElse(n.Said, n.Name))
+				templ_7745c5c3_Var85, templ_7745c5c3_Err = templ.JoinStringErrs(n.short + " " + n.Sub)
 				if templ_7745c5c3_Err != nil {
-					return templ.Error{Err: templ_7745c5c3_Err, FileName: `workflows.templ`, Line: 241, Col: 82}
+					return templ.Error{Err: templ_7745c5c3_Err, FileName: `workflows.templ`, Line: 241, Col: 81}
 				}
 				_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var85))
 				if templ_7745c5c3_Err != nil {
@@ -2661,9 +2661,9 @@ func runPrice(b builder) string {
 
 func nodeWords(n node) string {
 	if len(n.DependsOn) == 0 {
-		return n.Name + ", waits for nothing"
+		return n.short + " " + n.Sub + ", waits for nothing"
 	}
-	return fmt.Sprintf("%s, waits for %s", n.Name, many(len(n.DependsOn), "step"))
+	return fmt.Sprintf("%s %s, waits for %s", n.short, n.Sub, many(len(n.DependsOn), "step"))
 }
 
 func stepsDone(r scheduler.Run) string {
