@@ -30,6 +30,8 @@ type Config struct {
 	Limits ports.RateLimiter
 	// Events wakes those who watch tasks. nil: nobody is woken, and watchers look every two seconds.
 	Events ports.Events
+	// CallBackURL, if set, is where an agent can reach Gateway.CalledBack about a task. nil: agents are only asked.
+	CallBackURL func(taskID string) string
 
 	// Now is the clock; UTC or not. Processes that share a store must share a clock, such as the store's, or they take
 	// each other's work for abandoned.
@@ -147,6 +149,7 @@ type core struct {
 	adrift  adrift
 	feeds   feeds[TaskEvent]       // the tasks that are watched
 	runs    feeds[scheduler.Event] // the runs that are watched
+	callKey atomic.Pointer[[]byte] // of the tokens of call-backs, once it is known
 }
 
 // now is cut to what every store keeps, so that an answer says the same now and later.

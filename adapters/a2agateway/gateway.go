@@ -81,7 +81,7 @@ func Patterns() []string {
 	for _, card := range []string{wellKnown, olderCard} {
 		out = append(out, "GET "+card, "GET "+pathAgent+card)
 	}
-	return append(out, "GET "+pathKeys)
+	return append(out, "GET "+pathKeys, "POST "+pathCallBack)
 }
 
 // ServeHTTP implements http.Handler for requests that were routed by one of Patterns.
@@ -92,6 +92,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		} else {
 			g.serveCard(w, r)
 		}
+		return
+	}
+	if r.PathValue("taskId") != "" {
+		g.serveCallBack(w, r)
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))

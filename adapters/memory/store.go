@@ -49,6 +49,8 @@ type Store struct {
 	once      table[struct{}]    // task and type of trust events
 	jobs      table[ports.Job]
 	answers   table[ports.KeptAnswer]
+	callBacks table[calledBack] // by task
+	callKey   table[[]byte]     // of one row
 	workflows table[scheduler.Workflow]
 	runs      table[scheduler.Run]
 	runLogs   table[[]scheduler.Event]
@@ -104,7 +106,7 @@ func (s *Store) run(ctx context.Context, fn func(ctx context.Context, tx ports.T
 	v := view{s: s, tx: t}
 	err := fn(context.WithValue(ctx, insideKey{}, s), ports.Tx{
 		Users: users{v}, Sessions: sessions{v}, Keys: keys{v}, Agents: agents{v}, Tasks: tasks{v}, Ledger: books{v}, Trust: trusts{v}, Jobs: jobs{v}, Answers: answers{v},
-		Workflows: workflows{v}, Runs: runs{v},
+		Workflows: workflows{v}, Runs: runs{v}, CallBacks: callBacks{v},
 	})
 	if err == nil {
 		err = ctx.Err()
@@ -118,7 +120,7 @@ func (s *Store) Read() ports.Reads {
 	v := view{s: s}
 	return ports.Reads{
 		Users: users{v}, Sessions: sessions{v}, Keys: keys{v}, Agents: agents{v}, Tasks: tasks{v}, Ledger: books{v}, Trust: trusts{v}, Jobs: jobs{v}, Answers: answers{v},
-		Workflows: workflows{v}, Runs: runs{v}, Stats: stats{v}, TaskLogs: tasks{v}, RunLogs: runs{v},
+		Workflows: workflows{v}, Runs: runs{v}, CallBacks: callBacks{v}, Stats: stats{v}, TaskLogs: tasks{v}, RunLogs: runs{v},
 	}
 }
 

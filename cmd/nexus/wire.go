@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/nexus-protocol/nexus/adapters/a2aclient"
+	"github.com/nexus-protocol/nexus/adapters/a2agateway"
 	"github.com/nexus-protocol/nexus/adapters/argon2hasher"
 	"github.com/nexus-protocol/nexus/adapters/asynqqueue"
 	"github.com/nexus-protocol/nexus/adapters/inprocess"
@@ -126,6 +127,7 @@ type wiring struct {
 	limitClosed  bool
 	unlimited    bool // requests are not counted
 	events       ports.Events
+	publicURL    string             // "": nobody is told to call back
 	tracing      *telemetry.Tracing // nil: none
 	metrics      *telemetry.Metrics // nil: none
 }
@@ -236,6 +238,9 @@ func (e *env) newEngine(store store, q ports.Queue, w wiring) (*app.Engine, erro
 		Sole:   w.sole,
 
 		MaxCalls: w.workers, MaxCallsPerAgent: w.perAgent,
+	}
+	if w.publicURL != "" {
+		cfg.CallBackURL = func(taskID string) string { return a2agateway.CallBackURL(w.publicURL, taskID) }
 	}
 	if w.tracing != nil {
 		cfg.Tracer = w.tracing
