@@ -147,7 +147,7 @@ func (s *serveCmd) Run(e *env) (err error) {
 	handler := httpapi.New(engine, httpapi.Options{
 		Logger: e.log, PublicURL: s.PublicURL, Version: version, TrustedProxies: s.TrustedProxies, RateLimit: s.RateLimit == "on",
 		ReadyChecks: ready, Observe: observe,
-		Open: a2agateway.New(engine, a2agateway.Options{Logger: e.log, PublicURL: s.PublicURL, Version: version, Signer: signer}), OpenAt: a2agateway.Patterns(),
+		Open: a2agateway.New(engine, a2agateway.Options{Logger: e.log, PublicURL: s.PublicURL, Version: version, Signer: signer}), OpenAt: gatewayRoutes(),
 		Streams: httpapi.StreamOptions{KeepAlive: s.StreamKeepAlive, Max: s.MaxStreams, MaxPerCaller: s.StreamsPerUser, Closing: e.Done()},
 	})
 	if s.Role == "worker" {

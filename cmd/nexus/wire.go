@@ -18,6 +18,7 @@ import (
 	"github.com/nexus-protocol/nexus/adapters/a2agateway"
 	"github.com/nexus-protocol/nexus/adapters/argon2hasher"
 	"github.com/nexus-protocol/nexus/adapters/asynqqueue"
+	"github.com/nexus-protocol/nexus/adapters/httpapi"
 	"github.com/nexus-protocol/nexus/adapters/inprocess"
 	"github.com/nexus-protocol/nexus/adapters/jsonschemacheck"
 	"github.com/nexus-protocol/nexus/adapters/memory"
@@ -267,4 +268,13 @@ func (e *env) withEngine(do func(*app.Engine) error) (err error) {
 		return err
 	}
 	return do(engine)
+}
+
+// gatewayRoutes are the gateway's routes as the server mounts and documents them.
+func gatewayRoutes() []httpapi.OpenRoute {
+	var out []httpapi.OpenRoute
+	for _, r := range a2agateway.Routes() {
+		out = append(out, httpapi.OpenRoute(r))
+	}
+	return out
 }
