@@ -417,7 +417,9 @@ func TestTrapAnUnknownAmountCredits(t *testing.T) {
 		}),
 		"two users":           base(func(o map[string]any) { o["client_reference_id"] = other.UserID }),
 		"credits of an event": base(func(o map[string]any) { o["amount_total"], o["credits"] = 1, 1_000_000 }),
-		"an unknown package":  base(func(o map[string]any) { o["id"], o["metadata"] = "cs_2", map[string]string{"userId": c.UserID, "packageId": "mega"} }),
+		"an unknown package": base(func(o map[string]any) {
+			o["id"], o["metadata"] = "cs_2", map[string]string{"userId": c.UserID, "packageId": "mega"}
+		}),
 		"an unknown user": base(func(o map[string]any) {
 			o["id"], o["client_reference_id"], o["payment_intent"] = "cs_3", "nobody", "pi_3"
 			o["metadata"] = map[string]string{"packageId": "pro"}
