@@ -152,6 +152,8 @@ type core struct {
 	adrift  adrift
 	feeds   feeds[TaskEvent]       // the tasks that are watched
 	runs    feeds[scheduler.Event] // the runs that are watched
+	cursors cursors
+	paces   paces
 }
 
 // now is cut to what every store keeps, so that an answer says the same now and later.
@@ -167,7 +169,8 @@ type unit struct {
 
 	refs    []ports.Ref // jobs to be dispatched,
 	streams []string    // streams that grew, to be published, and
-	ends    []task.Task // tasks that ended, to be told, once the unit is committed
+	ends    []task.Task // tasks that ended, to be told, and
+	timed   []timed     // what they took, to be noted, once the unit is committed
 
 	begun  []*begun                 // calls that begin once the unit is committed
 	runs   map[string]scheduler.Run // that it has locked, as it has made them
@@ -240,6 +243,7 @@ func (c *core) commit(ctx context.Context, fn func(ctx context.Context, u *unit)
 	for _, b := range done.begun {
 		c.begin(b)
 	}
+	c.paces.note(done.timed)
 	if len(done.refs) > 0 {
 		c.Queue.Dispatch(done.refs...)
 	}
@@ -278,10 +282,12 @@ const (
 	maxOffset    = 1_000_000
 )
 
-// Page is a stretch of a list as a caller asks for it. A nil Limit means the list's default.
+// Page is a stretch of a list as a caller asks for it. A nil Limit means the list's default. Cursor, for lists that have
+// them, is List.Next of an earlier answer to the same question, and takes the place of Offset.
 type Page struct {
 	Limit  *int
 	Offset int
+	Cursor string
 }
 
 func (p Page) resolve(standard, most int) (ports.Page, error) {
@@ -301,6 +307,7 @@ type List[T any] struct {
 	Total  int
 	Limit  int
 	Offset int
+	Next   string // the cursor of what comes after, for lists that have them; "" at the end
 }
 
 func list[T any](items []T, total int, p ports.Page) List[T] {

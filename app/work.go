@@ -91,6 +91,7 @@ func (w *Worker) Run(ctx context.Context, grace time.Duration) error {
 	}{
 		{leaseRenew, w.renew, work}, // as long as handlers run
 		{sweepEvery, w.sweep, ctx},
+		{paceEvery, w.savePaces, ctx},
 		{tidyEvery, w.tidy, ctx},
 		{sealEvery, w.sealSoon, ctx},
 		{passEvery, func(ctx context.Context) error {
@@ -133,6 +134,11 @@ func (w *Worker) Run(ctx context.Context, grace time.Duration) error {
 	hands.leave()
 	stop()
 	chores.Wait()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), paceLast)
+	defer cancel()
+	if err := w.savePaces(last); err != nil {
+		w.Logger.DebugContext(ctx, "what tasks took of late is lost", "error", err)
+	}
 	return err
 }
 

@@ -50,6 +50,7 @@ type Reads struct {
 	Grants     GrantReader
 	Usage      UsageReader
 	Statements StatementReader
+	Secrets    SecretReader
 }
 
 // Tx is a running transaction.
@@ -69,4 +70,5 @@ type Tx struct {
 	Payments  PaymentStore
 	Grants    GrantStore
 	Usage     UsageStore
+	Secrets   SecretStore
 }

@@ -80,7 +80,7 @@ type horizon struct {
 }
 
 const (
-	horizonTries = 20
+	horizonTries = 100
 	horizonPause = 5 * time.Millisecond
 )
 
