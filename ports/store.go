@@ -51,6 +51,7 @@ type Reads struct {
 	Usage      UsageReader
 	Statements StatementReader
 	Secrets    SecretReader
+	CallBacks CallBackReader
 }
 
 // Tx is a running transaction.
@@ -64,6 +65,7 @@ type Tx struct {
 	Trust     TrustStore
 	Jobs      JobStore
 	Answers   AnswerStore
+	CallBacks CallBackStore
 	Workflows WorkflowStore
 	Runs      RunStore
 	Purchases PurchaseStore
