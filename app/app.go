@@ -30,6 +30,8 @@ type Config struct {
 	Limits ports.RateLimiter
 	// Events wakes those who watch tasks. nil: nobody is woken, and watchers look every two seconds.
 	Events ports.Events
+	// CallBackURL, if set, is where an agent can reach Gateway.CalledBack about a task. nil: agents are only asked.
+	CallBackURL func(taskID string) string
 
 	// Payments is whom credits are bought from, and Grants what admins give is asked of. nil: there is nobody, and to try is
 	// PAYMENTS_NOT_CONFIGURED.
@@ -155,6 +157,7 @@ type core struct {
 	runs    feeds[scheduler.Event] // the runs that are watched
 	cursors cursors
 	paces   paces
+	callKey atomic.Pointer[[]byte] // of the tokens of call-backs, once it is known
 }
 
 // now is cut to what every store keeps, so that an answer says the same now and later.

@@ -45,6 +45,7 @@ const (
 	retryMax      = 30 * time.Second
 	followFirst   = 250 * time.Millisecond // before a working agent is asked again; grows to followMax
 	followMax     = 5 * time.Second
+	followCalling = time.Minute      // before one is asked again that has called back about the task, if it does not call
 	maxDeliveries = 50               // of one call, counting crashes: then the answer itself is at fault
 	cancelBudget  = 10 * time.Second // for telling an agent
 
@@ -176,6 +177,9 @@ func (w *Worker) tidy(ctx context.Context) error {
 		_, err := u.Sessions.DeleteExpired(ctx, u.now)
 		if err == nil {
 			_, err = u.Answers.DeleteUntil(ctx, u.now.Add(-answersKept))
+		}
+		if err == nil && w.CallBackURL != nil {
+			_, err = u.CallBacks.DeleteUntil(ctx, u.now.Add(-2*task.MaxTimeout)) // of tasks that have ended long since
 		}
 		return err
 	})
@@ -440,6 +444,7 @@ type forwarding struct {
 	message task.Message // to be given to the agent
 	seq     int64        // its place in the log; 0: there is none, only ask how the agent is getting on
 	begun   bool
+	calls   int // how often the agent has called back about the task until then
 }
 
 func (f forwarding) call() ports.Call {
@@ -475,6 +480,11 @@ func (w *Worker) over(ctx context.Context, u *unit, job ports.Job, t task.Task, 
 // begin works out what the agent is to be given, and notes that it is being called.
 func (w *Worker) begin(ctx context.Context, u *unit, f *forwarding) (err error) {
 	f.begun = true
+	if w.CallBackURL != nil && f.task.RemoteTaskID != "" {
+		if f.calls, err = u.CallBacks.Count(ctx, f.task.ID); err != nil {
+			return fmt.Errorf("count call-backs: %w", err)
+		}
+	}
 	if !f.task.Unheard() {
 		return nil
 	}
@@ -520,6 +530,9 @@ func (w *Worker) forward(ctx, callCtx context.Context, job ports.Job, f forwardi
 	if f.seq == 0 {
 		answer, err = w.Config.Agents.Follow(callCtx, in)
 	} else {
+		if in.CallBack, err = w.callBack(ctx, f.task.ID); err != nil {
+			return err
+		}
 		answer, err = w.Config.Agents.Send(callCtx, in)
 	}
 	var failed *ports.CallError
@@ -571,6 +584,11 @@ func (w *Worker) forward(ctx, callCtx context.Context, job ports.Job, f forwardi
 		case t.Status.Ended():
 			return u.Jobs.Finish(ctx, job)
 		case again > 0:
+			if failed == nil && answer.State == ports.AnswerWorking && !t.Unheard() {
+				if again, err = w.unlessCalled(ctx, u, t, f.calls, again); err != nil {
+					return err
+				}
+			}
 			return u.retry(ctx, job, u.now.Add(again))
 		case t.Unheard(): // the requester said more meanwhile
 			return u.retry(ctx, job, u.now)

@@ -52,6 +52,7 @@ type Reads struct {
 	Usage      UsageReader
 	Statements StatementReader
 	Secrets    SecretReader
+	CallBacks CallBackReader
 }
 
 // Tx is a running transaction.
@@ -65,6 +66,7 @@ type Tx struct {
 	Trust     TrustStore
 	Jobs      JobStore
 	Answers   AnswerStore
+	CallBacks CallBackStore
 	Workflows WorkflowStore
 	Runs      RunStore
 	Purchases PurchaseStore

@@ -92,15 +92,15 @@ func open(t *testing.T) *site {
 	}))
 	s.agent, s.slow = agents.URL, agents.URL+"/slow"
 
-	open := http.NewServeMux()
+	handler := http.NewServeMux()
 	page := pay.Handler(s.engine.Billing.Receive)
 	for _, p := range demopay.Patterns() {
-		open.Handle(p, page)
+		handler.Handle(p, page)
 	}
-	handler := httpapi.New(s.engine, httpapi.Options{
-		PublicURL: s.url, Open: open, OpenAt: demopay.Patterns(),
+	handler.Handle("/", httpapi.New(s.engine, httpapi.Options{
+		PublicURL: s.url,
 		Pages: dashboard.New(s.engine, dashboard.Options{PublicURL: s.url, RateLimit: true}), PagesAt: dashboard.Patterns(),
-	})
+	}))
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
 	go func() { _ = server.Serve(l) }()
 	t.Cleanup(func() {

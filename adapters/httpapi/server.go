@@ -41,10 +41,10 @@ type Options struct {
 	// Observe, if set, is called with each request. What it returns becomes the request's context, and done is called
 	// once the request is answered, with the pattern of its route ("" if none took it) and the status (0 if there is none).
 	Observe func(r *http.Request) (ctx context.Context, done func(pattern string, status int))
-	// Open, if set, serves routes that need no credential, by their patterns, such as the A2A gateway's. It gets requests
-	// with the sender's address noted in their context, for whoever knows where to look.
+	// Open, if set, serves routes that need no credential, such as the A2A gateway's. It gets requests with the sender's
+	// address noted in their context, for whoever knows where to look.
 	Open   http.Handler
-	OpenAt []string
+	OpenAt []OpenRoute
 	// Pages, if set, serves pages for people, by their patterns, such as the dashboard's. It looks at the session itself,
 	// and its front page takes the place of the one here.
 	Pages   http.Handler
@@ -107,11 +107,8 @@ func (s *server) mountAll() {
 	s.mountBilling()
 	s.mountHealth()
 	s.mountDocs()
-	for _, pattern := range s.opt.OpenAt {
-		method, path, _ := strings.Cut(pattern, " ")
-		s.handle(route{method: method, path: path, access: public}, func(x *exchange, r *http.Request) {
-			s.opt.Open.ServeHTTP(x, r.WithContext(peer.With(r.Context(), s.clientAddress(r))))
-		})
+	for _, o := range s.opt.OpenAt {
+		s.mountOpen(o)
 	}
 	s.handle(route{method: "GET", path: strings.TrimPrefix(webassets.Pattern, "GET "), access: public}, func(x *exchange, r *http.Request) {
 		if !webassets.Serve(x, r) {
@@ -159,6 +156,7 @@ type route struct {
 	scope   string       // that a key needs; app asks for it
 	status  int          // of success
 	answers string       // what success is, if not plain from the summary
+	media   string       // of a page or document; "": text/html
 	errors  []fault.Code // beyond those that follow from the rest
 	headers map[string]string
 	once    bool // set by registerCreate

@@ -7,8 +7,8 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/nexus-protocol/nexus/adapters/a2agateway"
 	"github.com/nexus-protocol/nexus/adapters/demopay"
+	"github.com/nexus-protocol/nexus/adapters/httpapi"
 	"github.com/nexus-protocol/nexus/adapters/stripepay"
 	"github.com/nexus-protocol/nexus/app"
 	"github.com/nexus-protocol/nexus/domain/credits"
@@ -47,18 +47,23 @@ func (s *serveCmd) payments() (ports.Payments, *demopay.Payments, error) {
 }
 
 // openRoutes are those that need no credential: the gateway's and, in the demo, the page that plays checkout.
-func openRoutes(engine *app.Engine, gateway http.Handler, demo *demopay.Payments) (http.Handler, []string) {
-	patterns := a2agateway.Patterns()
+func openRoutes(engine *app.Engine, gateway http.Handler, demo *demopay.Payments) (http.Handler, []httpapi.OpenRoute) {
+	routes := gatewayRoutes()
 	if demo == nil {
-		return gateway, patterns
+		return gateway, routes
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", gateway)
 	page := demo.Handler(engine.Billing.Receive)
 	for _, p := range demopay.Patterns() {
 		mux.Handle(p, page)
+		method, path, _ := strings.Cut(p, " ")
+		routes = append(routes, httpapi.OpenRoute{
+			Method: method, Path: path, ID: "demo-checkout-" + strings.ToLower(method), Tag: "Billing", Summary: "The page that plays the checkout in a demo",
+			Answers: map[int]any{http.StatusOK: nil}, Says: map[int]string{http.StatusOK: "A page."},
+		})
 	}
-	return mux, append(patterns, demopay.Patterns()...)
+	return mux, routes
 }
 
 type creditsGrantCmd struct {

@@ -21,7 +21,7 @@ import (
 
 type serveCmd struct {
 	Addr                  string         `env:"NEXUS_ADDR" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Where to listen."`
-	PublicURL             string         `env:"NEXUS_PUBLIC_URL" placeholder:"URL" help:"How the server is reached from outside; default: http:// and the address."`
+	PublicURL             string         `env:"NEXUS_PUBLIC_URL" placeholder:"URL" help:"How the server is reached from outside; default: http:// and the address. Agents are told to call back there, if it is set."`
 	AllowPrivateEndpoints bool           `env:"NEXUS_ALLOW_PRIVATE_ENDPOINTS" help:"Let agents live at loopback and private addresses. Never on a server that strangers can reach."`
 	RateLimit             string         `env:"NEXUS_RATE_LIMIT" default:"on" enum:"on,off" help:"on, or off for load tests."`
 	TrustedProxies        []netip.Prefix `env:"NEXUS_TRUSTED_PROXIES" placeholder:"CIDR,…" help:"Proxies whose X-Forwarded-For is believed."`
@@ -128,8 +128,12 @@ func (s *serveCmd) Run(e *env) (err error) {
 	}
 	defer func() { _ = listener.Close() }() // if it was not served
 	base := "http://" + listener.Addr().String()
+	callBackAt := s.PublicURL
 	if s.PublicURL == "" {
 		s.PublicURL = base
+		if s.Demo || s.AllowPrivateEndpoints { // agents may be on this machine too
+			callBackAt = base
+		}
 	}
 	payments, demoCheckout, err := s.payments()
 	if err != nil {
@@ -139,7 +143,7 @@ func (s *serveCmd) Run(e *env) (err error) {
 		payments: payments,
 		events:   changes, allowPrivate: s.AllowPrivateEndpoints || s.Demo, workers: s.Workers, perAgent: s.CallsPerAgent, sole: db.lock != nil,
 		redis: redisClient, limitClosed: s.RateLimitOnError == "refuse", unlimited: s.RateLimit == "off",
-		tracing: tracing, metrics: metrics,
+		publicURL: callBackAt, tracing: tracing, metrics: metrics,
 	}
 	jobs := e.openQueue(store, w)
 	defer func() { err = errors.Join(err, jobs.Close()) }()

@@ -15,8 +15,10 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/nexus-protocol/nexus/adapters/a2aclient"
+	"github.com/nexus-protocol/nexus/adapters/a2agateway"
 	"github.com/nexus-protocol/nexus/adapters/argon2hasher"
 	"github.com/nexus-protocol/nexus/adapters/asynqqueue"
+	"github.com/nexus-protocol/nexus/adapters/httpapi"
 	"github.com/nexus-protocol/nexus/adapters/inprocess"
 	"github.com/nexus-protocol/nexus/adapters/jsonschemacheck"
 	"github.com/nexus-protocol/nexus/adapters/manualpay"
@@ -128,6 +130,7 @@ type wiring struct {
 	limitClosed  bool
 	unlimited    bool // requests are not counted
 	events       ports.Events
+	publicURL    string             // "": nobody is told to call back
 	tracing      *telemetry.Tracing // nil: none
 	metrics      *telemetry.Metrics // nil: none
 }
@@ -243,6 +246,9 @@ func (e *env) newEngine(store store, q ports.Queue, w wiring) (*app.Engine, erro
 
 		MaxCalls: w.workers, MaxCallsPerAgent: w.perAgent,
 	}
+	if w.publicURL != "" {
+		cfg.CallBackURL = func(taskID string) string { return a2agateway.CallBackURL(w.publicURL, taskID) }
+	}
 	if w.tracing != nil {
 		cfg.Tracer = w.tracing
 	}
@@ -268,4 +274,13 @@ func (e *env) withEngine(do func(*app.Engine) error) (err error) {
 		return err
 	}
 	return do(engine)
+}
+
+// gatewayRoutes are the gateway's routes as the server mounts and documents them.
+func gatewayRoutes() []httpapi.OpenRoute {
+	var out []httpapi.OpenRoute
+	for _, r := range a2agateway.Routes() {
+		out = append(out, httpapi.OpenRoute(r))
+	}
+	return out
 }

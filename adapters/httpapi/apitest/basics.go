@@ -136,6 +136,7 @@ func fill(path string, ids map[string]any) string {
 var open = []string{
 	"POST /auth/signup", "POST /auth/login", "POST /auth/logout", "GET /api/v1/health", "GET /livez", "GET /readyz",
 	"GET /api/v1/billing/packages", "POST /api/v1/billing/webhook",
+	"GET /auth/login", "GET /auth/signup", "GET /", "GET /docs", "GET /openapi.json",
 }
 
 // forAdmins are the operations that only an admin may ask for.
