@@ -31,33 +31,39 @@ var ErrDuplicate = errors.New("store: duplicate key")
 
 // Reads are the readers over committed state. It is a struct so that a new one breaks no adapter's or fake's build.
 type Reads struct {
-	Users     UserReader
-	Sessions  SessionReader
-	Keys      KeyReader
-	Agents    AgentReader
-	Tasks     TaskReader
-	TaskLogs  TaskLogReader
-	Ledger    LedgerReader
-	Trust     TrustReader
-	Jobs      JobReader
-	Answers   AnswerReader
-	Workflows WorkflowReader
-	Runs      RunReader
-	RunLogs   RunLogReader
-	Stats     StatsReader
+	Users      UserReader
+	Sessions   SessionReader
+	Keys       KeyReader
+	Identities IdentityReader
+	Tokens     TokenReader
+	Letters    LetterReader
+	Agents     AgentReader
+	Tasks      TaskReader
+	TaskLogs   TaskLogReader
+	Ledger     LedgerReader
+	Trust      TrustReader
+	Jobs       JobReader
+	Answers    AnswerReader
+	Workflows  WorkflowReader
+	Runs       RunReader
+	RunLogs    RunLogReader
+	Stats      StatsReader
 }
 
 // Tx is a running transaction.
 type Tx struct {
-	Users     UserStore
-	Sessions  SessionStore
-	Keys      KeyStore
-	Agents    AgentStore
-	Tasks     TaskStore
-	Ledger    LedgerStore
-	Trust     TrustStore
-	Jobs      JobStore
-	Answers   AnswerStore
-	Workflows WorkflowStore
-	Runs      RunStore
+	Users      UserStore
+	Sessions   SessionStore
+	Keys       KeyStore
+	Identities IdentityStore
+	Tokens     TokenStore
+	Letters    LetterStore
+	Agents     AgentStore
+	Tasks      TaskStore
+	Ledger     LedgerStore
+	Trust      TrustStore
+	Jobs       JobStore
+	Answers    AnswerStore
+	Workflows  WorkflowStore
+	Runs       RunStore
 }

@@ -29,29 +29,33 @@ type Store struct {
 	mu     sync.RWMutex
 	replay bool
 
-	users     table[identity.User]
-	emails    table[string] // → user
-	sessions  table[identity.Session]
-	keys      table[identity.APIKey]
-	hashes    table[string] // → key
-	agents    table[registry.Agent]
-	tasks     table[task.Task]
-	open      table[struct{}] // tasks that have not ended
-	events    table[[]task.Event]
-	balances  table[ledger.Balance]
-	booked    table[struct{}] // keys of transfers
-	entries   []ledger.Entry
-	totals    table[credits.Amount] // by account
-	profiles  table[trust.Profile]
-	history   table[[]trust.Event]
-	pairs     table[dealt]       // by agent and requester
-	raters    table[trust.Rater] // by user
-	once      table[struct{}]    // task and type of trust events
-	jobs      table[ports.Job]
-	answers   table[ports.KeptAnswer]
-	workflows table[scheduler.Workflow]
-	runs      table[scheduler.Run]
-	runLogs   table[[]scheduler.Event]
+	users      table[identity.User]
+	emails     table[string] // → user
+	sessions   table[identity.Session]
+	keys       table[identity.APIKey]
+	hashes     table[string] // → key
+	identities table[identity.Identity]
+	subjects   table[string] // by issuer and subject → identity
+	tokens     table[identity.Token]
+	letters    table[identity.Letter]
+	agents     table[registry.Agent]
+	tasks      table[task.Task]
+	open       table[struct{}] // tasks that have not ended
+	events     table[[]task.Event]
+	balances   table[ledger.Balance]
+	booked     table[struct{}] // keys of transfers
+	entries    []ledger.Entry
+	totals     table[credits.Amount] // by account
+	profiles   table[trust.Profile]
+	history    table[[]trust.Event]
+	pairs      table[dealt]       // by agent and requester
+	raters     table[trust.Rater] // by user
+	once       table[struct{}]    // task and type of trust events
+	jobs       table[ports.Job]
+	answers    table[ports.KeptAnswer]
+	workflows  table[scheduler.Workflow]
+	runs       table[scheduler.Run]
+	runLogs    table[[]scheduler.Event]
 }
 
 // Option is a setting of a Store.
@@ -103,7 +107,7 @@ func (s *Store) run(ctx context.Context, fn func(ctx context.Context, tx ports.T
 	}()
 	v := view{s: s, tx: t}
 	err := fn(context.WithValue(ctx, insideKey{}, s), ports.Tx{
-		Users: users{v}, Sessions: sessions{v}, Keys: keys{v}, Agents: agents{v}, Tasks: tasks{v}, Ledger: books{v}, Trust: trusts{v}, Jobs: jobs{v}, Answers: answers{v},
+		Users: users{v}, Sessions: sessions{v}, Keys: keys{v}, Identities: identities{v}, Tokens: tokens{v}, Letters: letters{v}, Agents: agents{v}, Tasks: tasks{v}, Ledger: books{v}, Trust: trusts{v}, Jobs: jobs{v}, Answers: answers{v},
 		Workflows: workflows{v}, Runs: runs{v},
 	})
 	if err == nil {
@@ -117,7 +121,7 @@ func (s *Store) run(ctx context.Context, fn func(ctx context.Context, tx ports.T
 func (s *Store) Read() ports.Reads {
 	v := view{s: s}
 	return ports.Reads{
-		Users: users{v}, Sessions: sessions{v}, Keys: keys{v}, Agents: agents{v}, Tasks: tasks{v}, Ledger: books{v}, Trust: trusts{v}, Jobs: jobs{v}, Answers: answers{v},
+		Users: users{v}, Sessions: sessions{v}, Keys: keys{v}, Identities: identities{v}, Tokens: tokens{v}, Letters: letters{v}, Agents: agents{v}, Tasks: tasks{v}, Ledger: books{v}, Trust: trusts{v}, Jobs: jobs{v}, Answers: answers{v},
 		Workflows: workflows{v}, Runs: runs{v}, Stats: stats{v}, TaskLogs: tasks{v}, RunLogs: runs{v},
 	}
 }

@@ -112,6 +112,10 @@ const (
 	WorkflowList
 	WorkflowRead
 	WorkflowChange // patch, delete, execute, cancel a run
+	AccountRead    // one's own account, its sessions and identities
+	AccountChange
+	UserList // all users
+	UserChange
 	numActions
 )
 
@@ -122,6 +126,8 @@ const (
 	owner                     // the resource's owner
 	requester                 // the task's requester
 	party                     // its requester, its agent's owner, or an admin
+	person                    // whose account it is, and no key of theirs
+	admin                     // an admin, and no key of theirs
 )
 
 // rules is the whole of who may do what: the scope that a key needs, the part the caller must have in the resource, and
@@ -152,6 +158,10 @@ var rules = [numActions]struct {
 	WorkflowList:   {ScopeWorkflowsRead, anyone, false, false},
 	WorkflowRead:   {ScopeWorkflowsRead, owner, false, false},
 	WorkflowChange: {ScopeWorkflowsWrite, owner, false, false},
+	AccountRead:    {ScopeAll, person, false, false},
+	AccountChange:  {ScopeAll, person, false, false},
+	UserList:       {ScopeAll, admin, false, false},
+	UserChange:     {ScopeAll, admin, false, false},
 }
 
 // Authorize decides whether the caller may do the action on the resource. For actions on nothing in particular the
@@ -180,6 +190,10 @@ func Authorize(c Caller, a Action, r Resource) error {
 		ok = isRequester
 	case party:
 		ok = isParty
+	case person:
+		ok = isOwner && c.KeyID == ""
+	case admin:
+		ok = c.Role == RoleAdmin && c.KeyID == ""
 	}
 	switch {
 	case ok:
@@ -188,7 +202,7 @@ func Authorize(c Caller, a Action, r Resource) error {
 		return r.Missing
 	default:
 		return fault.New(fault.Forbidden, fault.CodeForbidden, "only its %s may do this", map[relation]string{
-			owner: "owner", requester: "requester", party: "parties",
+			owner: "owner", requester: "requester", party: "parties", person: "owner, logged in,", admin: "admins, logged in,",
 		}[rule.who])
 	}
 }

@@ -122,7 +122,7 @@ const unknownID = "01890000-0000-7000-8000-000000000000"
 
 // fill puts ids into the parameters of a path.
 func fill(path string, ids map[string]any) string {
-	for _, name := range []string{"agentId", "taskId", "keyId", "workflowId", "runId"} {
+	for _, name := range []string{"agentId", "taskId", "keyId", "workflowId", "runId", "sessionId", "identityId", "userId"} {
 		id := any(unknownID)
 		if ids[name] != nil {
 			id = ids[name]
@@ -135,6 +135,7 @@ func fill(path string, ids map[string]any) string {
 // open are the routes that ask for no credential. There are no others.
 var open = []string{
 	"POST /auth/signup", "POST /auth/login", "POST /auth/logout", "GET /api/v1/health", "GET /livez", "GET /readyz",
+	"GET /auth/ways", "POST /auth/token", "POST /auth/forgot-password", "POST /auth/reset-password", "POST /auth/verify-email",
 }
 
 func testDefaultDeny(t *testing.T, s *suite) {
