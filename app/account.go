@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nexus-protocol/nexus/domain/fault"
@@ -550,10 +551,7 @@ func (s *Identity) Users(ctx context.Context, c identity.Caller, in FindUsers) (
 	if err != nil {
 		return List[identity.User]{}, err
 	}
-	email, _ := identity.NormalizeEmail(in.Email)
-	if email == "" {
-		email = in.Email
-	}
+	email := strings.ToLower(strings.TrimSpace(in.Email))
 	items, total, err := s.Store.Read().Users.List(ctx, ports.UserFilter{Email: email, Role: in.Role, Disabled: in.Disabled}, page)
 	if err != nil {
 		return List[identity.User]{}, fmt.Errorf("list users: %w", err)

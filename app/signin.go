@@ -160,7 +160,7 @@ type Browser struct {
 }
 
 // LogIn checks the password and begins a session. The token is the cookie's value; it is not kept. previous, the token
-// that the browser came with, if any, is revoked. One read, one commit.
+// that the browser came with, if any, is revoked. Two reads, one commit.
 func (s *Identity) LogIn(ctx context.Context, in Credentials, previous string) (user identity.User, token string, err error) {
 	if s.passwords == nil {
 		return user, "", noLocalAccounts()
@@ -172,11 +172,27 @@ func (s *Identity) LogIn(ctx context.Context, in Credentials, previous string) (
 	if err := s.limitGuesses(ctx, email, in.Address); err != nil {
 		return user, "", err
 	}
+	b := Browser{Address: in.Address, Device: in.Device, Session: previous}
+	if s.local() { // looked at first, so that a password that is changed meanwhile is noticed
+		if user, err = s.Store.Read().Users.ByEmail(ctx, email); err != nil && !fault.Has(err, fault.CodeNotFound) {
+			return user, "", fmt.Errorf("find user: %w", err)
+		}
+	}
 	who, err := s.passwords.Password(ctx, email, in.Password)
 	if err != nil {
-		return user, "", err
+		s.logProvider(ctx, s.passwords, err)
+		return identity.User{}, "", err
 	}
-	return s.enter(ctx, who, Browser{Address: in.Address, Device: in.Device, Session: previous})
+	if !s.local() {
+		return s.enter(ctx, who, b)
+	}
+	if who.Subject != user.ID { // the e-mail has become another's at this very moment
+		return identity.User{}, "", wrongPassword()
+	}
+	if token, err = s.startSession(ctx, user, b); err != nil {
+		return identity.User{}, "", err
+	}
+	return user, token, nil
 }
 
 // limitGuesses counts an attempt to log in. Somebody who guesses from one place does not keep others from the account, and
@@ -209,12 +225,7 @@ func (s *Identity) limitGuesses(ctx context.Context, email, address string) erro
 
 // enter begins a session for whom a provider has named.
 func (s *Identity) enter(ctx context.Context, who identity.Outside, b Browser) (user identity.User, token string, err error) {
-	if who.Issuer == "" {
-		user, err = s.Store.Read().Users.Get(ctx, who.Subject)
-	} else {
-		user, err = s.admit(ctx, who)
-	}
-	if err != nil {
+	if user, err = s.admit(ctx, who); err != nil {
 		return identity.User{}, "", err
 	}
 	if token, err = s.startSession(ctx, user, b); err != nil {
@@ -310,6 +321,14 @@ func (c *core) drawToken() (string, error) {
 	return identity.NewToken(raw), nil
 }
 
+// logProvider tells the operator why a provider is of no use, where there is more to say than the person is told.
+func (s *Identity) logProvider(ctx context.Context, p ports.IdentityProvider, err error) {
+	if _, plain := err.(*fault.Error); err == nil || plain || p.Info().Issuer == "" || ctx.Err() != nil { //nolint:errorlint // what is wrapped has a cause
+		return
+	}
+	s.Logger.WarnContext(ctx, "an identity provider let nobody in", "provider", p.Info().Name, "error", err)
+}
+
 // BegunSignIn is a sign-in that goes on at the provider. URL is where the browser is to be sent, Secret what it alone must
 // keep, for ten minutes at most, and come back with.
 type BegunSignIn struct {
@@ -349,6 +368,7 @@ func (s *Identity) BeginSignIn(ctx context.Context, c identity.Caller, provider 
 		return BegunSignIn{}, err
 	}
 	to, err := p.Begin(ctx, s.flow(p, secret, c))
+	s.logProvider(ctx, p, err)
 	return BegunSignIn{URL: to, Secret: secret}, err
 }
 
@@ -373,6 +393,7 @@ func (s *Identity) finish(ctx context.Context, c identity.Caller, provider, addr
 		return identity.Outside{}, err
 	}
 	who, err := p.Finish(ctx, f, a.Code)
+	s.logProvider(ctx, p, err)
 	if err == nil && who.Issuer != p.Info().Issuer {
 		err = fault.New(fault.BadGateway, fault.CodeProtocol, "the identity provider speaks for another")
 	}
@@ -449,6 +470,7 @@ func (s *Identity) SignInByToken(ctx context.Context, provider, token string, b 
 	}
 	who, err := p.Token(ctx, token)
 	if err != nil {
+		s.logProvider(ctx, p, err)
 		return identity.User{}, "", err
 	}
 	return s.enter(ctx, who, b)
