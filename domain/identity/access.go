@@ -108,6 +108,7 @@ const (
 	TrustRead
 	TrustRate
 	BillingRead
+	LedgerAudit // of all the books
 	WorkflowCreate
 	WorkflowList
 	WorkflowRead
@@ -126,8 +127,9 @@ const (
 	owner                     // the resource's owner
 	requester                 // the task's requester
 	party                     // its requester, its agent's owner, or an admin
-	person                    // whose account it is, and no key of theirs
-	admin                     // an admin, and no key of theirs
+	admin
+	person   // whose account it is, and no key of theirs
+	operator // an admin, and no key of theirs
 )
 
 // rules is the whole of who may do what: the scope that a key needs, the part the caller must have in the resource, and
@@ -154,14 +156,15 @@ var rules = [numActions]struct {
 	TrustRead:      {ScopeTrustRead, anyone, false, false},
 	TrustRate:      {ScopeTrustWrite, requester, true, false},
 	BillingRead:    {ScopeBillingRead, anyone, false, false},
+	LedgerAudit:    {ScopeBillingRead, admin, false, false},
 	WorkflowCreate: {ScopeWorkflowsWrite, anyone, false, false},
 	WorkflowList:   {ScopeWorkflowsRead, anyone, false, false},
 	WorkflowRead:   {ScopeWorkflowsRead, owner, false, false},
 	WorkflowChange: {ScopeWorkflowsWrite, owner, false, false},
 	AccountRead:    {ScopeAll, person, false, false},
 	AccountChange:  {ScopeAll, person, false, false},
-	UserList:       {ScopeAll, admin, false, false},
-	UserChange:     {ScopeAll, admin, false, false},
+	UserList:       {ScopeAll, operator, false, false},
+	UserChange:     {ScopeAll, operator, false, false},
 }
 
 // Authorize decides whether the caller may do the action on the resource. For actions on nothing in particular the
@@ -193,6 +196,8 @@ func Authorize(c Caller, a Action, r Resource) error {
 	case person:
 		ok = isOwner && c.KeyID == ""
 	case admin:
+		ok = c.Role == RoleAdmin
+	case operator:
 		ok = c.Role == RoleAdmin && c.KeyID == ""
 	}
 	switch {
@@ -202,7 +207,7 @@ func Authorize(c Caller, a Action, r Resource) error {
 		return r.Missing
 	default:
 		return fault.New(fault.Forbidden, fault.CodeForbidden, "only its %s may do this", map[relation]string{
-			owner: "owner", requester: "requester", party: "parties", person: "owner, logged in,", admin: "admins, logged in,",
+			owner: "owner", requester: "requester", party: "parties", admin: "administrators", person: "owner, logged in,", operator: "administrators, logged in,",
 		}[rule.who])
 	}
 }
