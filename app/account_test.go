@@ -486,6 +486,7 @@ func TestALogInDoesNotOutliveThePasswordItWasMadeWith(t *testing.T) {
 type quick struct{}
 
 func (quick) Hash(_ context.Context, password string) (string, error) { return "of " + password, nil }
+
 func (quick) Verify(_ context.Context, password, hash string) (bool, error) {
 	return "of "+password == hash, nil
 }

@@ -34,11 +34,11 @@ type server struct {
 	tls  *tls.Config // of a client that trusts it
 	auth bool        // a user is needed
 
-	mu      sync.Mutex
-	raw     []string
-	clear   int // conversations in which a mail was begun without TLS
-	refuse  error
-	rcpts   []string
+	mu     sync.Mutex
+	raw    []string
+	clear  int // conversations in which a mail was begun without TLS
+	refuse error
+	rcpts  []string
 }
 
 type session struct {

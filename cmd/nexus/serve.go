@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -34,6 +35,8 @@ type serveCmd struct {
 
 	CardKey     string `env:"NEXUS_CARD_KEY" placeholder:"PEM" help:"The private key that agent cards are signed with: P-256 or Ed25519, in PEM. Further keys after it are published with it. Default on SQLite: one that is made and kept in the data directory."`
 	CardKeyFile string `env:"NEXUS_CARD_KEY_FILE" placeholder:"FILE" help:"The same, out of a file."`
+
+	signinFlags `embed:""`
 
 	MetricsAddr  string `env:"NEXUS_METRICS_ADDR" placeholder:"HOST:PORT" help:"Where Prometheus gets GET /metrics, or off. Default: ${metricsAddr}, if nobody else listens there."`
 	MetricsToken string `env:"NEXUS_METRICS_TOKEN" placeholder:"TOKEN" help:"A bearer token that must be shown for the metrics."`
@@ -81,6 +84,9 @@ func (s *serveCmd) Run(e *env) (err error) {
 	if db.lock != nil && (s.RedisURL != "" || s.Role != "all") {
 		return errors.New("NEXUS_REDIS_URL and NEXUS_ROLE are for several processes, which need PostgreSQL: set NEXUS_DATABASE_URL")
 	}
+	if err := s.signinFlags.check(s.PublicURL); err != nil {
+		return err
+	}
 	redisClient, err := e.openRedis(s.RedisURL)
 	if err != nil {
 		return err
@@ -116,7 +122,18 @@ func (s *serveCmd) Run(e *env) (err error) {
 	defer func() { err = errors.Join(err, store.Close()) }()
 	changes := e.openEvents(redisClient, db.lock != nil)
 	metrics := telemetry.NewMetrics(telemetry.MetricsOptions{Logger: e.log, Version: version, Stats: store.Read().Stats, Pools: store.Pools})
+	listener, err := net.Listen("tcp", s.Addr)
+	if err != nil {
+		return fmt.Errorf("listen: %w (choose another address with NEXUS_ADDR)", err)
+	}
+	defer func() { _ = listener.Close() }() // the server has, unless something else went wrong first
+	base := "http://" + listener.Addr().String()
+	signin, err := s.signin(e, cmp.Or(strings.TrimRight(s.PublicURL, "/"), base))
+	if err != nil {
+		return err
+	}
 	w := wiring{
+		signin: signin,
 		events: changes, allowPrivate: s.AllowPrivateEndpoints || s.Demo, workers: s.Workers, perAgent: s.CallsPerAgent, sole: db.lock != nil,
 		redis: redisClient, limitClosed: s.RateLimitOnError == "refuse", unlimited: s.RateLimit == "off",
 		tracing: tracing, metrics: metrics,
@@ -131,17 +148,12 @@ func (s *serveCmd) Run(e *env) (err error) {
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", s.Addr)
-	if err != nil {
-		return fmt.Errorf("listen: %w (choose another address with NEXUS_ADDR)", err)
-	}
-	base := "http://" + listener.Addr().String()
 	if s.PublicURL == "" {
 		s.PublicURL = base
 	}
 	metricsListener, err := s.listenForMetrics(e)
 	if err != nil {
-		return errors.Join(err, listener.Close())
+		return err
 	}
 	observe := telemetry.Requests(tracing, metrics)
 	handler := httpapi.New(engine, httpapi.Options{

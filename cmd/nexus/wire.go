@@ -118,6 +118,7 @@ func clockOf(s store) func() time.Time {
 
 // wiring is the choice of adapters that is not the store's.
 type wiring struct {
+	signin       signin
 	allowPrivate bool
 	workers      int // calls of agents at a time
 	perAgent     int // of them, of one
@@ -234,6 +235,8 @@ func (e *env) newEngine(store store, q ports.Queue, w wiring) (*app.Engine, erro
 		Random: rand.Reader,
 		Logger: e.log,
 		Sole:   w.sole,
+
+		Providers: w.signin.providers, NoLocalAccounts: w.signin.noLocal, Mailer: w.signin.mailer, PublicURL: w.signin.publicURL,
 
 		MaxCalls: w.workers, MaxCallsPerAgent: w.perAgent,
 	}
