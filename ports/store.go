@@ -49,22 +49,35 @@ type Reads struct {
 	Runs       RunReader
 	RunLogs    RunLogReader
 	Stats      StatsReader
+	Purchases  PurchaseReader
+	Grants     GrantReader
+	Usage      UsageReader
+	Statements StatementReader
+	Secrets    SecretReader
+	CallBacks  CallBackReader
 }
 
 // Tx is a running transaction.
 type Tx struct {
-	Users      UserStore
-	Sessions   SessionStore
-	Keys       KeyStore
+	Users     UserStore
+	Sessions  SessionStore
+	Keys      KeyStore
+	Agents    AgentStore
+	Tasks     TaskStore
+	Ledger    LedgerStore
+	Trust     TrustStore
+	Jobs      JobStore
+	Answers   AnswerStore
+	CallBacks CallBackStore
+	Workflows WorkflowStore
+	Runs      RunStore
+	Purchases PurchaseStore
+	Payments  PaymentStore
+	Grants    GrantStore
+	Usage     UsageStore
+	Secrets   SecretStore
+
 	Identities IdentityStore
 	Tokens     TokenStore
 	Letters    LetterStore
-	Agents     AgentStore
-	Tasks      TaskStore
-	Ledger     LedgerStore
-	Trust      TrustStore
-	Jobs       JobStore
-	Answers    AnswerStore
-	Workflows  WorkflowStore
-	Runs       RunStore
 }

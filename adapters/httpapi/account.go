@@ -261,7 +261,7 @@ func (s *server) mountAccounts() {
 		id: "list-sessions", tag: tagAuth, summary: "List one's own sessions", status: http.StatusOK, text: "The last used first, a hundred at most.",
 	}, func(ctx context.Context, _ *struct{}) (many[sessionItemJSON], error) {
 		all, err := ids.Sessions(ctx, callerOf(ctx))
-		return many[sessionItemJSON]{convert(all, sessionItem), metaJSON{len(all), len(all), 0}}, err
+		return many[sessionItemJSON]{convert(all, sessionItem), metaJSON{Total: len(all), Limit: len(all)}}, err
 	})
 	register(s, route{
 		method: "DELETE", path: "/auth/sessions", access: session,

@@ -21,9 +21,18 @@ const flowCookie = "nexus_signin"
 const flowSeconds = 600
 
 func (s *server) mountProviders() {
-	s.handle(route{method: "GET", path: withPath + "{provider}", access: public}, s.beginSignIn)
-	s.handle(route{method: "POST", path: withPath + "{provider}", access: session}, s.beginLink)
-	s.handle(route{method: "GET", path: "/auth/callback/{provider}", access: public}, s.finishSignIn)
+	s.page(route{
+		method: "GET", path: withPath + "{provider}", access: public, id: "begin-sign-in", tag: tagAuth, summary: "Sign in at a provider", status: http.StatusSeeOther,
+		text: "For browsers: leads to the provider's pages, which lead back. The parameter next says where to go on to then.", answers: "On to the provider. What is wrong is said on the page to log in.",
+	}, s.beginSignIn)
+	s.page(route{
+		method: "POST", path: withPath + "{provider}", access: session, id: "begin-link", tag: tagAuth, summary: "Link an identity at a provider", status: http.StatusOK,
+		text: "For a form of a person who is logged in: leads to the provider's pages, which lead back. Its field next says where to go on to then.", answers: "A page that goes on to the provider by itself.",
+	}, s.beginLink)
+	s.page(route{
+		method: "GET", path: "/auth/callback/{provider}", access: public, id: "finish-sign-in", tag: tagAuth, summary: "Come back from a provider", status: http.StatusSeeOther,
+		text: "Where a provider leads browsers back to.", answers: "Logged in, or linked, and on to where it wanted to go. What is wrong is said on the page to log in.",
+	}, s.finishSignIn)
 }
 
 // flow is what flowCookie says.
@@ -176,8 +185,18 @@ var (
 )
 
 func (s *server) mountAccountPages() {
-	for path, page := range map[string]accountPage{"/auth/forgot-password": forgotPage, "/auth/reset-password": resetPage, "/auth/verify-email": verifyPage} {
-		s.handle(route{method: "GET", path: path, access: public}, func(x *exchange, r *http.Request) {
+	for _, one := range []struct {
+		id, summary string
+		page        accountPage
+	}{
+		{"get-forgot-password", "The page for a forgotten password", forgotPage},
+		{"get-reset-password", "The page that a mail leads to, to set a new password", resetPage},
+		{"get-verify-email", "The page that a mail leads to, to verify an e-mail", verifyPage},
+	} {
+		s.page(route{
+			method: "GET", path: one.page.Action, access: public, id: one.id, tag: tagAuth, summary: one.summary, status: http.StatusOK,
+		}, func(x *exchange, r *http.Request) {
+			page := one.page
 			page.Token = r.URL.Query().Get("token")
 			s.showPage(x, r, http.StatusOK, "account.html", page)
 		})

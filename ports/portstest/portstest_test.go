@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/nexus-protocol/nexus/domain/ledger"
 	"github.com/nexus-protocol/nexus/domain/registry"
 	"github.com/nexus-protocol/nexus/domain/task"
+	"github.com/nexus-protocol/nexus/domain/trust"
 	"github.com/nexus-protocol/nexus/ports"
 	"github.com/nexus-protocol/nexus/ports/portstest"
 )
@@ -60,11 +62,17 @@ type (
 	roundedUsers   struct{ ports.UserStore }
 	forgetfulSave  struct{ ports.AgentStore }
 	reversedMarket struct{ ports.AgentReader }
-	wholeLog       struct{ ports.TaskReader }
-	keepingKeys    struct{ ports.KeyStore }
-	lostTraces     struct{ ports.JobStore }
-	countedTwice   struct{ ports.StatsReader }
-	staleLocks     struct {
+	stuckMarket    struct{ ports.AgentReader }
+	stuckHistory   struct{ ports.TrustReader }
+	renewedSecrets struct {
+		ports.SecretStore
+		n *atomic.Int32
+	}
+	wholeLog     struct{ ports.TaskReader }
+	keepingKeys  struct{ ports.KeyStore }
+	lostTraces   struct{ ports.JobStore }
+	countedTwice struct{ ports.StatsReader }
+	staleLocks   struct {
 		ports.TaskStore
 		seen *sync.Map
 	}
@@ -117,6 +125,20 @@ func (s reversedMarket) Discover(ctx context.Context, q registry.Query, now time
 	found, total, err := s.AgentReader.Discover(ctx, q, now)
 	slices.Reverse(found)
 	return found, total, err
+}
+
+func (s stuckMarket) Discover(ctx context.Context, q registry.Query, now time.Time) ([]registry.Agent, int, error) {
+	q.After = nil
+	return s.AgentReader.Discover(ctx, q, now)
+}
+
+func (s stuckHistory) EventsAfter(ctx context.Context, id string, after trust.Place, limit int) ([]trust.Event, int, error) {
+	after.ID = "" // all of one moment count as passed
+	return s.TrustReader.EventsAfter(ctx, id, after, limit)
+}
+
+func (s renewedSecrets) Keep(ctx context.Context, name string, secret []byte) error {
+	return s.SecretStore.Keep(ctx, fmt.Sprint(name, s.n.Add(1)), secret)
 }
 
 func (s wholeLog) Events(ctx context.Context, id string, _ int64, limit int) ([]task.Event, error) {
@@ -193,6 +215,11 @@ func TestEveryPlantedBugIsCaught(t *testing.T) {
 				return nil
 			}}
 		}, "unit/update inside update is refused"},
+		"a place that is ignored": {func() spoiled { return spoiled{reads: func(r *ports.Reads) { r.Agents = stuckMarket{r.Agents} }} }, "agents/discovery agrees with the domain"},
+		"a place in a tie":        {func() spoiled { return spoiled{reads: func(r *ports.Reads) { r.Trust = stuckHistory{r.Trust} }} }, "trust/events after a place"},
+		"a secret that is lost": {func() spoiled {
+			return spoiled{tx: func(tx *ports.Tx) { tx.Secrets = renewedSecrets{tx.Secrets, new(atomic.Int32)} }}
+		}, "secrets/the first one stays"},
 		"a duplicate key":         {func() spoiled { return spoiled{tx: func(tx *ports.Tx) { tx.Ledger = postAll{tx.Ledger} }} }, "ledger/a key is booked once"},
 		"an e-mail taken twice":   {func() spoiled { return spoiled{tx: func(tx *ports.Tx) { tx.Users = insertAll{tx.Users} }} }, "users/an e-mail is taken once"},
 		"a fence that is open":    {func() spoiled { return spoiled{tx: func(tx *ports.Tx) { tx.Jobs = finishAll{tx.Jobs} }} }, "jobs/a lease that ran out"},

@@ -20,37 +20,47 @@ import (
 
 // views are the stores over one access.
 type views struct {
-	users      users
-	sessions   sessions
-	keys       keys
+	users     users
+	sessions  sessions
+	keys      keys
+	agents    agents
+	tasks     tasks
+	ledger    books
+	trust     trusts
+	jobs      jobs
+	answers   answers
+	workflows workflows
+	runs      runs
+	purchases purchases
+	payments  payments
+	grants    grants
+	usage     usage
+	accounts  accounts
+	secrets   secrets
+	callBacks callBacks
+
 	identities identities
 	tokens     tokens
 	letters    letters
-	agents     agents
-	tasks      tasks
-	ledger     books
-	trust      trusts
-	jobs       jobs
-	answers    answers
-	workflows  workflows
-	runs       runs
 }
 
 func newViews(a access) *views {
-	return &views{users{a}, sessions{a}, keys{a}, identities{a}, tokens{a}, letters{a}, agents{a}, tasks{a}, books{a}, trusts{a}, jobs{a}, answers{a}, workflows{a}, runs{a}}
+	return &views{users{a}, sessions{a}, keys{a}, agents{a}, tasks{a}, books{a}, trusts{a}, jobs{a}, answers{a}, workflows{a}, runs{a}, purchases{a}, payments{a}, grants{a}, usage{a}, accounts{a}, secrets{a}, callBacks{a}, identities{a}, tokens{a}, letters{a}}
 }
 
 func (v *views) tx() ports.Tx {
 	return ports.Tx{
-		Users: &v.users, Sessions: &v.sessions, Keys: &v.keys, Identities: &v.identities, Tokens: &v.tokens, Letters: &v.letters, Agents: &v.agents, Tasks: &v.tasks, Ledger: &v.ledger, Trust: &v.trust, Jobs: &v.jobs, Answers: &v.answers,
-		Workflows: &v.workflows, Runs: &v.runs,
+		Users: &v.users, Sessions: &v.sessions, Keys: &v.keys, Agents: &v.agents, Tasks: &v.tasks, Ledger: &v.ledger, Trust: &v.trust, Jobs: &v.jobs, Answers: &v.answers,
+		Workflows: &v.workflows, Runs: &v.runs, Purchases: &v.purchases, Payments: &v.payments, Grants: &v.grants, Usage: &v.usage, Secrets: &v.secrets, CallBacks: &v.callBacks,
+		Identities: &v.identities, Tokens: &v.tokens, Letters: &v.letters,
 	}
 }
 
 func (v *views) reads() ports.Reads {
 	return ports.Reads{
-		Users: &v.users, Sessions: &v.sessions, Keys: &v.keys, Identities: &v.identities, Tokens: &v.tokens, Letters: &v.letters, Agents: &v.agents, Tasks: &v.tasks, TaskLogs: &v.tasks, Ledger: &v.ledger, Trust: &v.trust, Jobs: &v.jobs, Answers: &v.answers,
-		Workflows: &v.workflows, Runs: &v.runs, RunLogs: &v.runs,
+		Users: &v.users, Sessions: &v.sessions, Keys: &v.keys, Agents: &v.agents, Tasks: &v.tasks, TaskLogs: &v.tasks, Ledger: &v.ledger, Trust: &v.trust, Jobs: &v.jobs, Answers: &v.answers,
+		Workflows: &v.workflows, Runs: &v.runs, RunLogs: &v.runs, Purchases: &v.purchases, Grants: &v.grants, Usage: &v.usage, Statements: &v.accounts, Secrets: &v.secrets, CallBacks: &v.callBacks,
+		Identities: &v.identities, Tokens: &v.tokens, Letters: &v.letters,
 	}
 }
 
