@@ -34,6 +34,9 @@ type Reads struct {
 	Users      UserReader
 	Sessions   SessionReader
 	Keys       KeyReader
+	Identities IdentityReader
+	Tokens     TokenReader
+	Letters    LetterReader
 	Agents     AgentReader
 	Tasks      TaskReader
 	TaskLogs   TaskLogReader
@@ -52,7 +55,7 @@ type Reads struct {
 	Usage      UsageReader
 	Statements StatementReader
 	Secrets    SecretReader
-	CallBacks CallBackReader
+	CallBacks  CallBackReader
 }
 
 // Tx is a running transaction.
@@ -74,4 +77,8 @@ type Tx struct {
 	Grants    GrantStore
 	Usage     UsageStore
 	Secrets   SecretStore
+
+	Identities IdentityStore
+	Tokens     TokenStore
+	Letters    LetterStore
 }

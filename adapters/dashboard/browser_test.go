@@ -117,7 +117,7 @@ func (s *site) user(t *testing.T, email string) (identity.Caller, string) {
 	t.Helper()
 	u, err := s.engine.Identity.CreateUser(t.Context(), app.Credentials{Email: email, Password: password}, identity.RoleUser)
 	require.NoError(t, err)
-	token, err := s.engine.Identity.StartSession(t.Context(), u.ID, "")
+	token, err := s.engine.Identity.StartSession(t.Context(), u, app.Browser{})
 	require.NoError(t, err)
 	return identity.SessionCaller(u, identity.HashToken(token)), token
 }
@@ -517,7 +517,7 @@ func TestStrangersTextsAreOnlyTexts(t *testing.T) {
 		"/dashboard", "/dashboard/agents", "/dashboard/agents/new", "/dashboard/agents/" + a.ID, "/dashboard/agents/" + a.ID + "/edit",
 		"/dashboard/tasks", "/dashboard/tasks/new", "/dashboard/tasks/new?agent=" + a.ID, "/dashboard/tasks/new?again=" + ids[1], "/dashboard/tasks/" + ids[0], "/dashboard/tasks/" + ids[1],
 		"/dashboard/workflows", "/dashboard/workflows/new", "/dashboard/workflows/" + w.ID, "/dashboard/workflows/" + w.ID + "/edit", "/dashboard/workflows/" + w.ID + "/runs/" + run.ID,
-		"/dashboard/billing", "/marketplace", "/dashboard/nothing",
+		"/dashboard/billing", "/dashboard/settings", "/dashboard/admin", "/marketplace", "/dashboard/nothing",
 	} {
 		check(path)
 	}

@@ -135,6 +135,19 @@ func (d *dashboard) routes() []route {
 		{"POST /dashboard/workflows/{id}/runs/{run}/cancel", false, d.cancelRun},
 
 		{"GET /dashboard/billing", false, d.billing},
+		{"GET /dashboard/settings", false, d.settings},
+		{"POST /dashboard/settings/password", false, d.changePassword},
+		{"POST /dashboard/settings/email", false, d.changeEmail},
+		{"POST /dashboard/settings/verify", false, d.sendVerification},
+		{"POST /dashboard/settings/sessions/{session}/revoke", false, d.revokeSession},
+		{"POST /dashboard/settings/sessions/revoke-others", false, d.revokeOthers},
+		{"POST /dashboard/settings/delete", false, d.deleteAccount},
+
+		{"GET /dashboard/admin", false, d.admin},
+		{"POST /dashboard/admin/users/{user}/disable", false, d.disableUser},
+		{"POST /dashboard/admin/users/{user}/enable", false, d.enableUser},
+		{"POST /dashboard/admin/ledger", false, d.verifyLedger},
+
 		{"GET /billing/return", false, d.paid},
 		{"POST /dashboard/billing/checkout", false, d.checkout},
 	}

@@ -97,7 +97,7 @@ func (b belongings) paths() map[string][]string {
 		case strings.Contains(path, "/workflows/"):
 			id = b.workflow
 		}
-		path = strings.NewReplacer("{id}", id, "{key}", b.key, "{run}", b.run, "{artifact}", "0", "{part}", "0").Replace(path)
+		path = strings.NewReplacer("{id}", id, "{key}", b.key, "{run}", b.run, "{artifact}", "0", "{part}", "0", "{session}", b.agent, "{user}", b.agent).Replace(path)
 		out[method] = append(out[method], path)
 	}
 	return out

@@ -130,6 +130,3 @@ func current(is bool) templ.Attributes {
 }
 
 func badgeName(score float64) string { return trust.Badge(score) }
-
-// hasSettings says whether the pages of the account are served.
-const hasSettings = false

@@ -2,15 +2,14 @@ package httpapi
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"embed"
-	"encoding/base64"
 	"html/template"
 	"net/http"
 	"net/url"
 	"strings"
 	"unicode/utf8"
 
+	"github.com/nexus-protocol/nexus/adapters/internal/webassets"
 	"github.com/nexus-protocol/nexus/adapters/internal/websession"
 	"github.com/nexus-protocol/nexus/domain/fault"
 )
@@ -18,28 +17,10 @@ import (
 //go:embed pages
 var pageFiles embed.FS
 
-// pages are the server's own pages. They have no script and fetch nothing; their one style is written into them.
-var (
-	pageStyle = mustReadPage("style.css")
-	pages     = template.Must(template.New("").Funcs(template.FuncMap{
-		"style": func() template.CSS { return template.CSS(pageStyle) }, //nolint:gosec // our own file
-	}).ParseFS(pageFiles, "pages/*.html"))
-	pagePolicy = "default-src 'none'; style-src '" + cspHash(pageStyle) + "'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
+// pages are the server's own pages. They have no script; how they look is the style sheet's that all pages share.
+var pages = template.Must(template.New("").Funcs(template.FuncMap{"asset": webassets.URL}).ParseFS(pageFiles, "pages/*.html"))
 
-func mustReadPage(name string) string {
-	b, err := pageFiles.ReadFile("pages/" + name)
-	if err != nil {
-		panic(err)
-	}
-	return string(b)
-}
-
-// cspHash lets a browser use the inline text and no other.
-func cspHash(text string) string {
-	sum := sha256.Sum256([]byte(text))
-	return "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
-}
+const pagePolicy = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 // showPage answers with a page.
 func (s *server) showPage(x *exchange, r *http.Request, status int, name string, data any) {
@@ -64,11 +45,35 @@ type entryPage struct {
 	Email  string
 	Next   string
 	Error  string
+
+	Form      bool // with an e-mail and a password
+	Other     bool // the other of the two pages is of use
+	Forgot    bool
+	Providers []entryProvider
+}
+
+type entryProvider struct{ Title, URL string }
+
+func (s *server) entryPage(e entry, email, next string, err error) entryPage {
+	w := s.engine.Identity.Ways()
+	p := entryPage{SignUp: bool(e), Email: email, Next: next, Form: w.Password, Other: w.SignUp, Forgot: w.SignUp && w.Mail && e == logIn}
+	if e == signUp {
+		p.Form = w.SignUp
+	}
+	if err != nil {
+		p.Error = messageOf(err)
+	}
+	for _, one := range w.Providers {
+		if one.Redirect {
+			p.Providers = append(p.Providers, entryProvider{one.Title, withPath + one.Name + "?next=" + url.QueryEscape(next)})
+		}
+	}
+	return p
 }
 
 func (s *server) showEntry(e entry) func(*exchange, *http.Request) {
 	return func(x *exchange, r *http.Request) {
-		s.showPage(x, r, http.StatusOK, "entry.html", entryPage{SignUp: bool(e), Next: websession.LocalPath(r.URL.Query().Get("next"), "/")})
+		s.showPage(x, r, http.StatusOK, "entry.html", s.entryPage(e, "", websession.LocalPath(r.URL.Query().Get("next"), "/"), nil))
 	}
 }
 
@@ -77,20 +82,16 @@ func (s *server) enterByForm(e entry) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		x := exchangeOf(r.Context())
 		form, err := readForm(x, r)
-		page := entryPage{SignUp: bool(e), Email: form.Get("email"), Next: websession.LocalPath(form.Get("next"), "/")}
+		email, next := form.Get("email"), websession.LocalPath(form.Get("next"), "/")
 		if err == nil {
-			_, err = s.enter(w, r, e, page.Email, form.Get("password"))
+			_, err = s.enter(w, r, e, email, form.Get("password"))
 		}
 		if err == nil {
-			http.Redirect(w, r, page.Next, http.StatusSeeOther)
+			http.Redirect(w, r, next, http.StatusSeeOther)
 			return
 		}
 		status, _ := s.errorAnswer(r.Context(), x, err)
-		page.Error = "Something went wrong. Please try again."
-		if f := join(err); f != nil && f.Kind != fault.Internal {
-			page.Error = f.Message
-		}
-		s.showPage(x, r, status, "entry.html", page)
+		s.showPage(x, r, status, "entry.html", s.entryPage(e, email, next, err))
 	}
 }
 

@@ -96,6 +96,9 @@ func newServer(engine *app.Engine, opt Options, mount func(*server)) *server {
 	return s
 }
 
+// assetPath is where the pages get their style from. It is no part of the API.
+var assetPath = strings.TrimPrefix(webassets.Pattern, "GET ")
+
 func (s *server) mountAll() {
 	s.mountAuth()
 	s.mountAgents()
@@ -110,7 +113,7 @@ func (s *server) mountAll() {
 	for _, o := range s.opt.OpenAt {
 		s.mountOpen(o)
 	}
-	s.handle(route{method: "GET", path: strings.TrimPrefix(webassets.Pattern, "GET "), access: public}, func(x *exchange, r *http.Request) {
+	s.handle(route{method: "GET", path: assetPath, access: public}, func(x *exchange, r *http.Request) {
 		if !webassets.Serve(x, r) {
 			s.serveUnmatched(x, r)
 		}

@@ -21,7 +21,6 @@ import (
 
 	"github.com/nexus-protocol/nexus/adapters/internal/browsertest"
 	"github.com/nexus-protocol/nexus/adapters/internal/testrig"
-	"github.com/nexus-protocol/nexus/examples/echo"
 )
 
 func main() {
@@ -63,8 +62,12 @@ func run(out, only, looks string) (err error) {
 		return err
 	}
 	endpoint := "http://" + agents.Addr().String()
+	card := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { // all that the agents are asked for
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = fmt.Fprintf(w, `{"protocolVersion":"0.3.0","name":"Agent","url":%q,"preferredTransport":"JSONRPC","version":"1","capabilities":{},"skills":[]}`, endpoint)
+	})
 	go func() { // it ends with the process
-		_ = (&http.Server{Handler: echo.Handler(endpoint), ReadHeaderTimeout: 5 * time.Second}).Serve(agents)
+		_ = (&http.Server{Handler: card, ReadHeaderTimeout: 5 * time.Second}).Serve(agents)
 	}()
 	env := append(os.Environ(), "NEXUS_DATA_DIR="+filepath.Join(dir, "data"), "NEXUS_ADDR=127.0.0.1:"+port, "NEXUS_METRICS_ADDR=off", "NEXUS_LOG_LEVEL=error", "NEXUS_RATE_LIMIT=off", "NEXUS_ALLOW_PRIVATE_ENDPOINTS=true")
 	seed := exec.CommandContext(ctx, binary, "seed", "--endpoint", endpoint)
