@@ -11,7 +11,7 @@ RACE := -race
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-faults lint generate generated fmt bench bench-workflows bench-discovery bench-billing trust-sim fuzz check tidy clean
+.PHONY: help run build test test-faults lint generate generated screenshots fmt bench bench-workflows bench-discovery bench-billing trust-sim fuzz check tidy clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ lint: ## Run the linters
 
 generate: ## Make the Go code of the dashboard's templates
 	$(GO) tool $(TOOLS) templ generate -path adapters/dashboard -log-level warn
+
+screenshots: ## Take pictures of every page, with a made-up history
+	$(GO) run ./adapters/dashboard/shots -out screenshots
 
 generated: generate ## Check that generated files are what is committed
 	git diff --exit-code -- '*_templ.go'
