@@ -63,6 +63,10 @@ func run(out, only, looks string) (err error) {
 	}
 	endpoint := "http://" + agents.Addr().String()
 	card := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { // all that the agents are asked for
+		if r.Method == http.MethodPost { // it is at work on it for as long as it is looked at
+			<-r.Context().Done()
+			return
+		}
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = fmt.Fprintf(w, `{"protocolVersion":"0.3.0","name":"Agent","url":%q,"preferredTransport":"JSONRPC","version":"1","capabilities":{},"skills":[]}`, endpoint)
 	})
@@ -157,6 +161,7 @@ func pictures(tab context.Context, base, password, out, only, looks string) erro
 		{"agent", "/dashboard/agents", "/dashboard/agents/" + uuid, ""},
 		{"agent-edit", "/dashboard/agents", "/dashboard/agents/" + uuid, "/edit"},
 		{"task-completed", "/dashboard/tasks?status=completed&role=requester", "/dashboard/tasks/" + uuid, ""},
+		{"task-running", "/dashboard/tasks?status=running&role=requester", "/dashboard/tasks/" + uuid, ""},
 		{"task-failed", "/dashboard/tasks?status=failed", "/dashboard/tasks/" + uuid, ""},
 		{"workflow", "/dashboard/workflows", "/dashboard/workflows/" + uuid, ""},
 		{"workflow-edit", "/dashboard/workflows", "/dashboard/workflows/" + uuid, "/edit"},
