@@ -41,6 +41,7 @@ type Reads struct {
 	Trust     TrustReader
 	Jobs      JobReader
 	Answers   AnswerReader
+	Push      PushReader
 	Workflows WorkflowReader
 	Runs      RunReader
 	RunLogs   RunLogReader
@@ -58,6 +59,7 @@ type Tx struct {
 	Trust     TrustStore
 	Jobs      JobStore
 	Answers   AnswerStore
+	Push      PushStore
 	Workflows WorkflowStore
 	Runs      RunStore
 }

@@ -49,6 +49,7 @@ type Store struct {
 	once      table[struct{}]    // task and type of trust events
 	jobs      table[ports.Job]
 	answers   table[ports.KeptAnswer]
+	push      table[task.PushConfig]
 	workflows table[scheduler.Workflow]
 	runs      table[scheduler.Run]
 	runLogs   table[[]scheduler.Event]
@@ -104,7 +105,7 @@ func (s *Store) run(ctx context.Context, fn func(ctx context.Context, tx ports.T
 	v := view{s: s, tx: t}
 	err := fn(context.WithValue(ctx, insideKey{}, s), ports.Tx{
 		Users: users{v}, Sessions: sessions{v}, Keys: keys{v}, Agents: agents{v}, Tasks: tasks{v}, Ledger: books{v}, Trust: trusts{v}, Jobs: jobs{v}, Answers: answers{v},
-		Workflows: workflows{v}, Runs: runs{v},
+		Workflows: workflows{v}, Runs: runs{v}, Push: push{v},
 	})
 	if err == nil {
 		err = ctx.Err()
@@ -118,7 +119,7 @@ func (s *Store) Read() ports.Reads {
 	v := view{s: s}
 	return ports.Reads{
 		Users: users{v}, Sessions: sessions{v}, Keys: keys{v}, Agents: agents{v}, Tasks: tasks{v}, Ledger: books{v}, Trust: trusts{v}, Jobs: jobs{v}, Answers: answers{v},
-		Workflows: workflows{v}, Runs: runs{v}, Stats: stats{v}, TaskLogs: tasks{v}, RunLogs: runs{v},
+		Workflows: workflows{v}, Runs: runs{v}, Stats: stats{v}, TaskLogs: tasks{v}, RunLogs: runs{v}, Push: push{v},
 	}
 }
 

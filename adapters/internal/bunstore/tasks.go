@@ -28,7 +28,7 @@ var (
 	qLockTask   = hot(`SELECT `+taskColumns+` FROM tasks WHERE id = ?{lock}`).ranked(rankTask, 0).locks("task")
 	qInsertTask = hot(`INSERT INTO tasks (` + taskColumns + `) VALUES (?` + strings.Repeat(", ?", taskColumnCount-1) + `) ON CONFLICT (id) DO NOTHING`)
 	qSaveTask   = hot(`UPDATE tasks SET status = ?, attempts = ?, started_at = ?, updated_at = ?, timeout_at = ?, completed_at = ?, remote_task_id = ?,
-		context_id = ?, last_seq = ?, asked = ?, told = ?, tried = ?, awaits_input = ?, error_code = ?, error_message = ?, output = ? WHERE id = ?`)
+		context_id = ?, last_seq = ?, asked = ?, told = ?, tried = ?, awaits_input = ?, push = ?, error_code = ?, error_message = ?, output = ? WHERE id = ?`)
 	qInsertEvents = hotMulti(`INSERT INTO task_events (task_id, seq, kind, status, at, body)`, 6, `ON CONFLICT (task_id, seq) DO NOTHING`)
 	qEvents       = hot(`SELECT seq, kind, status, at, body FROM task_events WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?`)
 	qEventsOf8    = qEventsOf(8)
@@ -40,7 +40,7 @@ var (
 	// The task is the row with place 0; an event uses the columns of the task that have its type.
 	qHistory = hot(`SELECT 0 AS place, ` + taskColumns + ` FROM tasks WHERE id = ? UNION ALL
 		SELECT seq, kind, status, '', '', '', '', '', CAST(NULL AS BIGINT), 0, 0, 0, at, CAST(NULL AS BIGINT), 0, 0, CAST(NULL AS BIGINT), '', CAST(NULL AS BIGINT),
-		'', '', 0, '', 0, 0, 0, 0, 0, CAST(NULL AS TEXT), CAST(NULL AS TEXT), '', body, CAST(NULL AS TEXT), CAST(NULL AS TEXT)
+		'', '', 0, '', 0, 0, 0, 0, 0, 0, CAST(NULL AS TEXT), CAST(NULL AS TEXT), '', body, CAST(NULL AS TEXT), CAST(NULL AS TEXT)
 		FROM task_events WHERE task_id = ? AND kind IN ('message', 'artifact') ORDER BY 1`)
 )
 
@@ -302,7 +302,7 @@ func (v *tasks) Save(ctx context.Context, t task.Task, events []task.Event) erro
 	return v.do(ctx, func(ctx context.Context, c *session) error {
 		saved := &call{statement: qSaveTask, args: []any{
 			string(r.Status), r.Attempts, r.StartedAt, int64(r.UpdatedAt), int64(r.TimeoutAt), r.CompletedAt, r.RemoteTaskID,
-			r.ContextID, r.LastSeq, r.Asked, r.Told, r.Tried, r.AwaitsInput, r.ErrorCode, r.ErrorMessage, r.Output, r.ID,
+			r.ContextID, r.LastSeq, r.Asked, r.Told, r.Tried, r.AwaitsInput, r.Push, r.ErrorCode, r.ErrorMessage, r.Output, r.ID,
 		}}
 		added, err := eventCalls(t.ID, events)
 		if err != nil {
