@@ -30,6 +30,11 @@ type Config struct {
 	Limits ports.RateLimiter
 	// Events wakes those who watch tasks. nil: nobody is woken, and watchers look every two seconds.
 	Events ports.Events
+	// Notifier tells those outside who asked for it what happens to tasks. nil: nobody can ask for it.
+	Notifier ports.Notifier
+	// SealKeys are keys of 32 bytes that callers' secrets are sealed with while the store keeps them: the first seals, all
+	// of them open. Processes that share a store need the same. Without any, such secrets are not taken.
+	SealKeys [][]byte
 
 	// Now is the clock; UTC or not. Processes that share a store must share a clock, such as the store's, or they take
 	// each other's work for abandoned.
@@ -87,6 +92,9 @@ func (c Config) check() (Config, error) {
 	}
 	need(c.MaxCalls > 0, "MaxCalls (above 0)")
 	need(c.MaxCallsPerAgent > 0, "MaxCallsPerAgent (above 0)")
+	for _, key := range c.SealKeys {
+		need(len(key) == 32, "SealKeys (of 32 bytes each)")
+	}
 	need(c.Weights.Valid(), "Weights (none negative, adding up to 1)")
 	if c.Name == "" && c.NewID != nil {
 		c.Name = c.NewID()
@@ -115,7 +123,7 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &core{Config: cfg, turns: turns{limit: cfg.MaxCallsPerAgent}, places: make(chan struct{}, cfg.MaxCalls)}
+	c := &core{Config: cfg, turns: turns{limit: cfg.MaxCallsPerAgent}, places: make(chan struct{}, cfg.MaxCalls), pushes: make(chan struct{}, maxPushes), receivers: turns{limit: maxPushesPerHost}}
 	c.feedTasks()
 	c.feedRuns()
 	e := &Engine{
@@ -144,9 +152,12 @@ type core struct {
 	places  chan struct{} // one for each call that is under way
 	crew    atomic.Pointer[crew]
 	waiting atomic.Int64 // claimed jobs without one
-	adrift  adrift
-	feeds   feeds[TaskEvent]       // the tasks that are watched
-	runs    feeds[scheduler.Event] // the runs that are watched
+	// Notifications have places and turns of their own, so that slow receivers take none from agents.
+	pushes    chan struct{}
+	receivers turns // by host
+	adrift    adrift
+	feeds     feeds[TaskEvent]       // the tasks that are watched
+	runs      feeds[scheduler.Event] // the runs that are watched
 }
 
 // now is cut to what every store keeps, so that an answer says the same now and later.

@@ -32,7 +32,7 @@ type serveCmd struct {
 	ShutdownGrace         time.Duration  `env:"NEXUS_SHUTDOWN_GRACE" default:"20s" help:"How long a stopping server waits for requests and calls under way."`
 	Demo                  bool           `env:"NEXUS_DEMO" help:"Start the example agents, register them, and print how to try it. Allows private endpoints."`
 
-	CardKey     string `env:"NEXUS_CARD_KEY" placeholder:"PEM" help:"The private key that agent cards are signed with: P-256 or Ed25519, in PEM. Further keys after it are published with it. Default on SQLite: one that is made and kept in the data directory."`
+	CardKey     string `env:"NEXUS_CARD_KEY" placeholder:"PEM" help:"The private key that agent cards are signed with, and the secrets of push notifications sealed: P-256 or Ed25519, in PEM. Further keys after it are published with it, and open what they sealed. Default on SQLite: one that is made and kept in the data directory."`
 	CardKeyFile string `env:"NEXUS_CARD_KEY_FILE" placeholder:"FILE" help:"The same, out of a file."`
 
 	MetricsAddr  string `env:"NEXUS_METRICS_ADDR" placeholder:"HOST:PORT" help:"Where Prometheus gets GET /metrics, or off. Default: ${metricsAddr}, if nobody else listens there."`
@@ -116,18 +116,23 @@ func (s *serveCmd) Run(e *env) (err error) {
 	defer func() { err = errors.Join(err, store.Close()) }()
 	changes := e.openEvents(redisClient, db.lock != nil)
 	metrics := telemetry.NewMetrics(telemetry.MetricsOptions{Logger: e.log, Version: version, Stats: store.Read().Stats, Pools: store.Pools})
+	key, err := s.cardKey(e, db.lock != nil)
+	if err != nil {
+		return err
+	}
+	signer, seal, err := keysOf(key)
+	if err != nil {
+		return err
+	}
 	w := wiring{
-		events: changes, allowPrivate: s.AllowPrivateEndpoints || s.Demo, workers: s.Workers, perAgent: s.CallsPerAgent, sole: db.lock != nil,
+		sealKeys: seal,
+		events:   changes, allowPrivate: s.AllowPrivateEndpoints || s.Demo, workers: s.Workers, perAgent: s.CallsPerAgent, sole: db.lock != nil,
 		redis: redisClient, limitClosed: s.RateLimitOnError == "refuse", unlimited: s.RateLimit == "off",
 		tracing: tracing, metrics: metrics,
 	}
 	jobs := e.openQueue(store, w)
 	defer func() { err = errors.Join(err, jobs.Close()) }()
 	engine, err := e.newEngine(store, jobs, w)
-	if err != nil {
-		return err
-	}
-	signer, err := s.cardSigner(e, db.lock != nil)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/nexus-protocol/nexus/adapters/a2aclient"
+	"github.com/nexus-protocol/nexus/adapters/a2agateway"
 	"github.com/nexus-protocol/nexus/adapters/argon2hasher"
 	"github.com/nexus-protocol/nexus/adapters/asynqqueue"
 	"github.com/nexus-protocol/nexus/adapters/inprocess"
@@ -126,6 +127,7 @@ type wiring struct {
 	limitClosed  bool
 	unlimited    bool // requests are not counted
 	events       ports.Events
+	sealKeys     [][]byte           // nil: no secrets are kept
 	tracing      *telemetry.Tracing // nil: none
 	metrics      *telemetry.Metrics // nil: none
 }
@@ -229,11 +231,14 @@ func (e *env) newEngine(store store, q ports.Queue, w wiring) (*app.Engine, erro
 		Hasher: argon2hasher.New(),
 		Limits: e.openLimiter(w),
 		Events: w.events,
-		Now:    clockOf(store),
-		NewID:  newID,
-		Random: rand.Reader,
-		Logger: e.log,
-		Sole:   w.sole,
+		// The bare transport: what it tells would be written into traces.
+		Notifier: a2agateway.NewNotifier(guard.Transport(), ssrfguard.ErrProhibited, version),
+		SealKeys: w.sealKeys,
+		Now:      clockOf(store),
+		NewID:    newID,
+		Random:   rand.Reader,
+		Logger:   e.log,
+		Sole:     w.sole,
 
 		MaxCalls: w.workers, MaxCallsPerAgent: w.perAgent,
 	}
