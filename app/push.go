@@ -307,8 +307,8 @@ func (w *Worker) pushNext(ctx context.Context, job ports.Job, conf task.PushConf
 	}
 	var failed *ports.NotifyError
 	if n != nil {
-		if n.Secrets, err = w.openPush(conf); err != nil {
-			failed = &ports.NotifyError{Reason: err.Error(), Gone: true}
+		if n.Secrets, err = w.openPush(conf); err != nil { // another process may have the key, or this one again
+			failed = &ports.NotifyError{Reason: err.Error()}
 		} else if failed, err = w.notify(ctx, *n); err != nil {
 			return false, err
 		}
@@ -442,7 +442,7 @@ func (c *core) openPush(conf task.PushConfig) (s task.PushSecrets, err error) {
 			return s, json.Unmarshal(text, &s)
 		}
 	}
-	return s, errors.New("its secrets were sealed with a key that is not there any more")
+	return s, errors.New("its secrets were sealed with a key that is not there")
 }
 
 func sealer(key []byte) (cipher.AEAD, error) {
