@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -539,4 +540,76 @@ func TestSecretsOfReceiversStaySecret(t *testing.T) {
 	all += string(rows)
 	require.NotContains(t, all, secret)
 	require.NotContains(t, logged.String(), receiver, "a URL may hold secrets too")
+}
+
+// Whatever happens to tasks and however often receivers fail: each is told every notable thing at least once, for the first time
+// in order, and last the end.
+func TestWhateverHappensReceiversAreToldInOrder(t *testing.T) {
+	r := newRig(t, memory.New(memory.WithReplay()))
+	var mu sync.Mutex
+	dice := rand.New(rand.NewPCG(11, uint64(time.Now().UnixNano())))
+	roll := func(n int) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return dice.IntN(n)
+	}
+	heard := map[string][]int64{} // by task, each once
+	receivers := memory.NewReceivers()
+	receivers.Handle(receiver, func(_ context.Context, n ports.Notification) error {
+		lost := roll(6) == 0 // the answer, after it was heard
+		if !lost && roll(4) == 0 {
+			return &ports.NotifyError{Reason: "broken"}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if !slices.Contains(heard[n.Task.ID], n.Seq) {
+			heard[n.Task.ID] = append(heard[n.Task.ID], n.Seq)
+		}
+		if lost {
+			return &ports.NotifyError{Reason: "cut off"}
+		}
+		return nil
+	})
+	r.with(func(c *app.Config) { c.Notifier = receivers })
+	r.work()
+	asker := r.user()
+	said := []task.Message{{ID: "m", Role: task.RoleAgent, Parts: []task.Part{task.TextPart("hm")}}}
+	a := r.agent(r.user(), 0, func(_ context.Context, c ports.Call) (ports.Answer, error) {
+		switch roll(4) {
+		case 0:
+			return ports.Answer{State: ports.AnswerInputRequired, Messages: said, RemoteTaskID: "r"}, nil
+		case 1:
+			return ports.Answer{State: ports.AnswerFailed, Reason: "no"}, nil
+		default:
+			return ports.Answer{State: ports.AnswerDone, Messages: said, Artifacts: []task.Artifact{{ID: "a", Parts: c.Message.Parts}}}, nil
+		}
+	})
+	ids := make([]string, 20)
+	for i := range ids {
+		ids[i] = r.send(asker, a, &app.PushTo{Name: "mine", URL: receiver}).ID
+	}
+	for _, id := range ids {
+		for open := true; open; {
+			_, err := r.Tasks.Reply(t.Context(), asker, id, app.ReplyTask{Role: task.RoleUser, Parts: []task.Part{task.TextPart("so?")}})
+			open = !fault.Has(err, fault.CodeTaskNotActive) && roll(3) > 0
+		}
+		_, _ = r.Tasks.Cancel(t.Context(), asker, id) // unless it has ended
+	}
+	for _, id := range ids {
+		eventually(t, "told", func() bool {
+			r.clock.skip(100 * time.Millisecond)
+			return r.done(asker, id, "mine")
+		})
+		all, err := r.store.Read().Tasks.Events(t.Context(), id, 2, 1000)
+		require.NoError(t, err)
+		var want []int64
+		for _, e := range all {
+			if e.Notable() {
+				want = append(want, e.Seq)
+			}
+		}
+		mu.Lock()
+		require.Equal(t, want, heard[id])
+		mu.Unlock()
+	}
 }

@@ -38,6 +38,7 @@ type Reads struct {
 	Tasks     TaskReader
 	TaskLogs  TaskLogReader
 	Ledger    LedgerReader
+	Audit     LedgerAudit
 	Trust     TrustReader
 	Jobs      JobReader
 	Answers   AnswerReader

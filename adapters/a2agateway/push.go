@@ -27,16 +27,20 @@ var (
 
 var errNoPush = &rpcError{Code: codePush, Message: "push notifications are not supported; follow the task's stream"}
 
-// pushTo reads a configuration: 0.3 writes a list of schemes, 1.0 one.
 func (c *call) pushTo(raw json.RawMessage) (*app.PushTo, error) {
 	if !c.g.engine.Gateway.Pushes() {
 		return nil, errNoPush
 	}
+	return c.speaks.pushTo(raw)
+}
+
+// pushTo reads a configuration: 0.3 writes a list of schemes, 1.0 one.
+func (s form) pushTo(raw json.RawMessage) (*app.PushTo, error) {
 	var f, auth fields
 	if json.Unmarshal(raw, &f) != nil || f == nil {
 		return nil, invalid("params", "have no push notification configuration")
 	}
-	to := &app.PushTo{Dialect: dialects[c.speaks], Whole: c.speaks != v10}
+	to := &app.PushTo{Dialect: dialects[s], Whole: s != v10}
 	err := errors.Join(f.into("id", &to.Name), f.into("url", &to.URL), f.into("token", &to.Token), f.into("authentication", &auth))
 	var scheme string
 	err = errors.Join(err, auth.into("scheme", &scheme), auth.into("schemes", &to.Schemes), auth.into("credentials", &to.Credentials))
@@ -46,7 +50,7 @@ func (c *call) pushTo(raw json.RawMessage) (*app.PushTo, error) {
 	if scheme != "" {
 		to.Schemes = append([]string{scheme}, to.Schemes...)
 	}
-	if to.Name == "" && c.speaks != v10 {
+	if to.Name == "" && s != v10 {
 		to.Name = unnamed
 	}
 	return to, nil

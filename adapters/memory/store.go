@@ -40,7 +40,8 @@ type Store struct {
 	events    table[[]task.Event]
 	balances  table[ledger.Balance]
 	booked    table[struct{}] // keys of transfers
-	entries   []ledger.Entry
+	entries   []ledger.Booked
+	seals     []ledger.Seal
 	totals    table[credits.Amount] // by account
 	profiles  table[trust.Profile]
 	history   table[[]trust.Event]
@@ -119,7 +120,7 @@ func (s *Store) Read() ports.Reads {
 	v := view{s: s}
 	return ports.Reads{
 		Users: users{v}, Sessions: sessions{v}, Keys: keys{v}, Agents: agents{v}, Tasks: tasks{v}, Ledger: books{v}, Trust: trusts{v}, Jobs: jobs{v}, Answers: answers{v},
-		Workflows: workflows{v}, Runs: runs{v}, Stats: stats{v}, TaskLogs: tasks{v}, RunLogs: runs{v}, Push: push{v},
+		Workflows: workflows{v}, Runs: runs{v}, Stats: stats{v}, Audit: audits{v}, TaskLogs: tasks{v}, RunLogs: runs{v}, Push: push{v},
 	}
 }
 

@@ -35,6 +35,9 @@ type cli struct {
 	Trust struct {
 		Verify trustVerifyCmd `cmd:"" help:"Work agents' trust profiles out again from their events."`
 	} `cmd:"" help:"Trust."`
+	Ledger struct {
+		Verify ledgerVerifyCmd `cmd:"" help:"Work the whole ledger out again from its entries."`
+	} `cmd:"" help:"The ledger."`
 	Version kong.VersionFlag `help:"Print the version and exit."`
 }
 

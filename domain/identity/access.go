@@ -108,6 +108,7 @@ const (
 	TrustRead
 	TrustRate
 	BillingRead
+	LedgerAudit // of all the books
 	WorkflowCreate
 	WorkflowList
 	WorkflowRead
@@ -122,6 +123,7 @@ const (
 	owner                     // the resource's owner
 	requester                 // the task's requester
 	party                     // its requester, its agent's owner, or an admin
+	admin
 )
 
 // rules is the whole of who may do what: the scope that a key needs, the part the caller must have in the resource, and
@@ -148,6 +150,7 @@ var rules = [numActions]struct {
 	TrustRead:      {ScopeTrustRead, anyone, false, false},
 	TrustRate:      {ScopeTrustWrite, requester, true, false},
 	BillingRead:    {ScopeBillingRead, anyone, false, false},
+	LedgerAudit:    {ScopeBillingRead, admin, false, false},
 	WorkflowCreate: {ScopeWorkflowsWrite, anyone, false, false},
 	WorkflowList:   {ScopeWorkflowsRead, anyone, false, false},
 	WorkflowRead:   {ScopeWorkflowsRead, owner, false, false},
@@ -180,6 +183,8 @@ func Authorize(c Caller, a Action, r Resource) error {
 		ok = isRequester
 	case party:
 		ok = isParty
+	case admin:
+		ok = c.Role == RoleAdmin
 	}
 	switch {
 	case ok:
@@ -188,7 +193,7 @@ func Authorize(c Caller, a Action, r Resource) error {
 		return r.Missing
 	default:
 		return fault.New(fault.Forbidden, fault.CodeForbidden, "only its %s may do this", map[relation]string{
-			owner: "owner", requester: "requester", party: "parties",
+			owner: "owner", requester: "requester", party: "parties", admin: "administrators",
 		}[rule.who])
 	}
 }
