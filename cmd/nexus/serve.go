@@ -21,7 +21,7 @@ import (
 type serveCmd struct {
 	Addr                  string         `env:"NEXUS_ADDR" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Where to listen."`
 	PublicURL             string         `env:"NEXUS_PUBLIC_URL" placeholder:"URL" help:"How the server is reached from outside; default: http:// and the address."`
-	AllowPrivateEndpoints bool           `env:"NEXUS_ALLOW_PRIVATE_ENDPOINTS" help:"Let agents live at loopback and private addresses. Never on a server that strangers can reach."`
+	AllowPrivateEndpoints bool           `env:"NEXUS_ALLOW_PRIVATE_ENDPOINTS" help:"Let agents, and receivers of push notifications, live at loopback and private addresses. Never on a server that strangers can reach."`
 	RateLimit             string         `env:"NEXUS_RATE_LIMIT" default:"on" enum:"on,off" help:"on, or off for load tests."`
 	TrustedProxies        []netip.Prefix `env:"NEXUS_TRUSTED_PROXIES" placeholder:"CIDR,…" help:"Proxies whose X-Forwarded-For is believed."`
 	Workers               int            `env:"NEXUS_WORKERS" default:"1024" help:"How many calls of agents this process has under way at most."`
