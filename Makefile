@@ -11,7 +11,7 @@ RACE := -race
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-faults lint fmt bench bench-workflows bench-discovery bench-billing trust-sim fuzz check tidy clean
+.PHONY: help run build test test-faults test-ledger lint fmt bench bench-workflows bench-discovery bench-billing trust-sim fuzz check tidy clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ test-faults: ## Run the fault tests for ten minutes, runs of workflows for one, 
 	NEXUS_STRIPE_EVENTS=10000 $(GO) test -run TestDeliveries -timeout 10m -v ./adapters/stripepay
 	NEXUS_SEEDS=20000 $(GO) test -run TestAnySeedOfTheWorldEndsWell -timeout 10m -v ./app
 
+test-ledger: ## Try a million operations on each store's ledger, and 64 writers for half a minute each
+	NEXUS_LEDGER_OPS=1000000 $(GO) test -run '^TestLedger$$' -timeout 3h -v ./adapters/memory ./adapters/sqlite ./adapters/postgres
+
 lint: ## Run the linters
 	$(GO) vet ./...
 	$(GO) tool $(TOOLS) golangci-lint run ./...
@@ -43,6 +46,7 @@ fmt: ## Format the code
 
 bench: ## Run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchtime 2s ./cmd/... ./adapters/sqlite/... ./domain/...
+	$(GO) test -run '^$$' -bench '^BenchmarkLedger$$' -benchtime 1x ./adapters/postgres
 
 trust-sim: ## Try the scores of trust on made-up markets, beside three others
 	$(GO) run ./examples/trustsim -markets 10

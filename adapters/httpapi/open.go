@@ -31,6 +31,9 @@ type OpenRoute struct {
 	Events       any               // of the type of the server-sent events that may be answered instead; nil if there are none
 }
 
+// mounted says in the document that a route is another handler's: its answers have a form of their own.
+const mounted = "x-mounted"
+
 // mountOpen mounts a route of Options.Open.
 func (s *server) mountOpen(o OpenRoute) {
 	serve := func(x *exchange, r *http.Request) {
@@ -57,7 +60,7 @@ func (s *server) documentOpen(o OpenRoute, success int) {
 	}
 	op := &huma.Operation{
 		OperationID: o.ID, Method: o.Method, Path: o.Path, Tags: []string{o.Tag}, Summary: o.Summary, Description: o.Text,
-		Security: []map[string][]string{}, Responses: map[string]*huma.Response{},
+		Security: []map[string][]string{}, Responses: map[string]*huma.Response{}, Extensions: map[string]any{mounted: true},
 	}
 	for _, name := range sortedKeys(o.Params) {
 		p := &huma.Param{Name: name, In: "header", Description: o.Params[name], Schema: &huma.Schema{Type: huma.TypeString}}

@@ -131,6 +131,7 @@ type wiring struct {
 	unlimited    bool // requests are not counted
 	events       ports.Events
 	publicURL    string             // "": nobody is told to call back
+	sealKeys     [][]byte           // nil: no secrets are kept
 	tracing      *telemetry.Tracing // nil: none
 	metrics      *telemetry.Metrics // nil: none
 }
@@ -243,6 +244,9 @@ func (e *env) newEngine(store store, q ports.Queue, w wiring) (*app.Engine, erro
 
 		Logger: e.log,
 		Sole:   w.sole,
+		// The bare transport: what it tells would be written into traces.
+		Notifier: a2agateway.NewNotifier(guard.Transport(), ssrfguard.ErrProhibited, version),
+		SealKeys: w.sealKeys,
 
 		MaxCalls: w.workers, MaxCallsPerAgent: w.perAgent,
 	}
