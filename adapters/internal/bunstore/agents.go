@@ -8,7 +8,6 @@ import (
 	"math"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/uptrace/bun"
 
@@ -269,6 +268,10 @@ func (p *place) past(q *bun.SelectQuery, first, id string) *bun.SelectQuery {
 // filter is what agents have to be. terms, if there are any, narrows by an index of its own.
 type filter struct {
 	terms []term
+	text  struct { // narrows by an index of words
+		from, where string
+		args        []any
+	}
 	where func(*bun.SelectQuery) *bun.SelectQuery
 	alone bool   // terms is all there is to it
 	loose bool   // most agents pass: they are counted along the order, which reads no rows
@@ -286,7 +289,14 @@ const some = registry.CountLimit
 
 // from is a query of the agents that the filter lets pass, of which there are about n; n below 0 is unknown.
 func (f filter) from(c *session, n int) *bun.SelectQuery {
-	q := f.where(c.bun.NewSelect().TableExpr("agents AS a"))
+	from := "agents AS a"
+	if f.text.from != "" && n <= some {
+		from = f.text.from
+	}
+	q := f.where(c.bun.NewSelect().TableExpr(from))
+	if f.text.from != "" && n <= some {
+		q = q.Where(f.text.where, f.text.args...)
+	}
 	for _, t := range f.terms {
 		if n > some {
 			q = q.Where("EXISTS (SELECT 1 FROM agent_terms AS t WHERE t.agent_id = a.id AND t.kind = ? AND t.term IN (?))", t.kind, bun.List(t.anyOf))
@@ -347,6 +357,9 @@ func discovery(c *session, q registry.Query, now time.Time) filter {
 	}
 	f.loose = q.Category == "" && q.MinTrust == nil && q.MaxPrice == nil && len(words) == 0 && len(f.terms) == 0
 	f.alone = q.Category == "" && q.MinTrust == nil && q.MaxPrice == nil && q.Status == "" && len(words) == 0
+	if narrow := c.store.cfg.Dialect.Text; narrow != nil && len(words) > 0 {
+		f.text.from, f.text.where, f.text.args = narrow(words)
+	}
 	f.where = func(s *bun.SelectQuery) *bun.SelectQuery {
 		s = s.Where("a.deleted_at IS NULL")
 		if q.Category != "" {
@@ -358,15 +371,7 @@ func discovery(c *session, q registry.Query, now time.Time) filter {
 		if q.MaxPrice != nil {
 			s = s.Where("a.price <= ?", int64(*q.MaxPrice))
 		}
-		if narrow := c.store.cfg.Dialect.Text; narrow != nil && len(words) > 0 {
-			if where, args := narrow(words); where != "" {
-				s = s.Where(where, args...)
-			}
-		}
 		for _, w := range words {
-			if utf8.RuneCountInString(w) <= c.store.cfg.Dialect.TextIsExact {
-				continue
-			}
 			s = s.Where("(" + has("name", w) + " OR " + has("skills", w) + " OR " + has("description", w) + ")")
 		}
 		if is, args := statusIs(q.Status, now); is != "" {

@@ -61,10 +61,10 @@ type Dialect struct {
 	// Lost tells that the connection is gone. A COMMIT that ends so may have happened.
 	Lost func(error) bool
 
-	// Text narrows discovery to agents that may match all words, by means of an index. It may let too many pass. "" is
-	// all of them. nil: there is no such index.
-	Text func(words []string) (where string, args []any)
-	// TextIsExact is up to how many letters of a word Text lets none pass that does not match; 0 where it is never sure.
+	// Text narrows discovery to agents that may match all words, by means of an index that is joined to agents AS a. It may let
+	// too many pass. "" is all of them. nil: there is no such index.
+	Text func(words []string) (from, where string, args []any)
+	// TextIsExact is up to how many letters of a word Entries lets none pass that does not match.
 	TextIsExact int
 
 	// Index is a statement that brings an index of agents up to date with what one of them, its parameter, is found by; ""
