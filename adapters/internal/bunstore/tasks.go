@@ -26,7 +26,7 @@ const openStatus = `status IN ('pending', 'assigned', 'running')`
 var (
 	qTask     = hot(`SELECT ` + taskColumns + ` FROM tasks WHERE id = ?`)
 	qLockTask = hot(`SELECT `+taskColumns+` FROM tasks WHERE id = ?{lock}`).ranked(rankTask, 0).locks("task").
-			inBulk(reads(`SELECT u.n, `+columnsOf("t", taskColumns)+` FROM `+numbered("t")+` JOIN tasks AS t ON t.id = u.c0 ORDER BY u.n{lock} OF t`, "t"))
+			inBulk(reads(`SELECT u.n, `+columnsOf("t", taskColumns)+` FROM `+rowsOf("t")+` JOIN tasks AS t ON t.id = u.c0 ORDER BY u.n{lock} OF t`, "t"))
 	qInsertTask = hot(`INSERT INTO tasks (` + taskColumns + `) VALUES (?` + strings.Repeat(", ?", taskColumnCount-1) + `) ON CONFLICT (id) DO NOTHING`).
 			inBulk(inserts(`INSERT INTO tasks (`+taskColumns+`)`, "tttttttBbbbbBbbBtBttbtbbbbbbTTttTT", `ON CONFLICT (id) DO NOTHING`))
 	qSaveTask = hot(`UPDATE tasks SET status = ?, attempts = ?, started_at = ?, updated_at = ?, timeout_at = ?, completed_at = ?, remote_task_id = ?,
