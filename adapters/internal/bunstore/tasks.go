@@ -33,7 +33,7 @@ var (
 		context_id = ?, last_seq = ?, asked = ?, told = ?, tried = ?, awaits_input = ?, push = ?, error_code = ?, error_message = ?, output = ? WHERE id = ?`).
 		inBulk(changes(`UPDATE tasks AS t SET status = u.c0, attempts = u.c1, started_at = u.c2, updated_at = u.c3, timeout_at = u.c4, completed_at = u.c5, remote_task_id = u.c6,
 		context_id = u.c7, last_seq = u.c8, asked = u.c9, told = u.c10, tried = u.c11, awaits_input = u.c12, push = u.c13, error_code = u.c14, error_message = u.c15, output = u.c16
-		FROM `+numbered("tbBbbBttbbbbbbTTTt")+` WHERE t.id = u.c17`, "tbBbbBttbbbbbbTTTt", true, 17))
+		FROM `+rowsOf("tbBbbBttbbbbbbTTTt")+` WHERE t.id = u.c17`, "tbBbbBttbbbbbbTTTt", true, 17))
 	qInsertEvents = hotMulti(`INSERT INTO task_events (task_id, seq, kind, status, at, body)`, "tbttbt", `ON CONFLICT (task_id, seq) DO NOTHING`)
 	qEvents       = hot(`SELECT seq, kind, status, at, body FROM task_events WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?`)
 	qEventsOf8    = qEventsOf(8)
