@@ -33,6 +33,11 @@ type Config struct {
 	// CallBackURL, if set, is where an agent can reach Gateway.CalledBack about a task. nil: agents are only asked.
 	CallBackURL func(taskID string) string
 
+	// Payments is whom credits are bought from, and Grants what admins give is asked of. nil: there is nobody, and to try is
+	// PAYMENTS_NOT_CONFIGURED.
+	Payments ports.Payments
+	Grants   ports.Payments
+
 	// Now is the clock; UTC or not. Processes that share a store must share a clock, such as the store's, or they take
 	// each other's work for abandoned.
 	Now    func() time.Time

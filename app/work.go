@@ -23,10 +23,13 @@ const (
 	jobProbe      = "agent.probe"      // subject: an agent; find out if it is there
 	jobDrain      = "agent.drain"      // subject: a deleted agent; cancel the tasks it still has
 	jobTrustPass  = "trust.pass"       // subject: all; look for rings in the payments
+	jobSeal       = "ledger.seal"      // subject: all; seal what was booked
 	jobAssign     = "agent.assign"     // subject: an agent that is back; give it the tasks that wait for it
 	jobRunTick    = "run.tick"         // subject: a run; begin the attempts that are due
 	jobRunStep    = "run.step"         // subject: a step's attempt, by scheduler.Key; check its input and begin it
 	jobCancelRuns = "workflow.cancel"  // subject: a deleted workflow; cancel the runs it still has
+	jobPayment    = "payment.event"    // subject: an event that a provider told; do what follows from it
+	jobFoldUsage  = "usage.fold"       // subject: a user, or all; sum up the days of usage
 )
 
 // Times of the worker.
@@ -37,6 +40,7 @@ const (
 	sweepBatch    = 100
 	tidyEvery     = time.Hour
 	passEvery     = time.Hour
+	sealEvery     = time.Minute
 	retryBase     = 500 * time.Millisecond // before the second attempt; doubles
 	retryMax      = 30 * time.Second
 	followFirst   = 250 * time.Millisecond // before a working agent is asked again; grows to followMax
@@ -89,8 +93,12 @@ func (w *Worker) Run(ctx context.Context, grace time.Duration) error {
 		{leaseRenew, w.renew, work}, // as long as handlers run
 		{sweepEvery, w.sweep, ctx},
 		{tidyEvery, w.tidy, ctx},
+		{sealEvery, w.sealSoon, ctx},
 		{passEvery, func(ctx context.Context) error {
 			return w.update(ctx, func(ctx context.Context, u *unit) error {
+				if err := u.enqueue(ctx, jobFoldUsage, foldAll, u.now, ports.PriorityHousekeeping); err != nil {
+					return err
+				}
 				return u.enqueue(ctx, jobTrustPass, "all", u.now, ports.PriorityHousekeeping)
 			})
 		}, ctx},
@@ -322,13 +330,19 @@ func (w *Worker) do(ctx, callCtx context.Context, job ports.Job, call *forwardin
 		return w.probe(ctx, job)
 	case jobAssign:
 		return w.assign(ctx, job)
-	case jobTrustPass, jobDrain, jobCancelRuns:
+	case jobPayment:
+		return w.payment(ctx, job)
+	case jobTrustPass, jobSeal, jobDrain, jobCancelRuns, jobFoldUsage:
 		clear := w.drain
 		switch job.Kind {
 		case jobCancelRuns:
 			clear = w.cancelRuns
+		case jobFoldUsage:
+			clear = w.foldUsage
 		case jobTrustPass:
 			clear = func(ctx context.Context, _ string) error { return w.pass(ctx) }
+		case jobSeal:
+			clear = func(ctx context.Context, _ string) error { return w.seal(ctx) }
 		}
 		if err := clear(ctx, job.Subject); err != nil {
 			return err

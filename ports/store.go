@@ -31,21 +31,26 @@ var ErrDuplicate = errors.New("store: duplicate key")
 
 // Reads are the readers over committed state. It is a struct so that a new one breaks no adapter's or fake's build.
 type Reads struct {
-	Users     UserReader
-	Sessions  SessionReader
-	Keys      KeyReader
-	Agents    AgentReader
-	Tasks     TaskReader
-	TaskLogs  TaskLogReader
-	Ledger    LedgerReader
-	Trust     TrustReader
-	Jobs      JobReader
-	Answers   AnswerReader
-	CallBacks CallBackReader
-	Workflows WorkflowReader
-	Runs      RunReader
-	RunLogs   RunLogReader
-	Stats     StatsReader
+	Users      UserReader
+	Sessions   SessionReader
+	Keys       KeyReader
+	Agents     AgentReader
+	Tasks      TaskReader
+	TaskLogs   TaskLogReader
+	Ledger     LedgerReader
+	Audit      LedgerAudit
+	Trust      TrustReader
+	Jobs       JobReader
+	Answers    AnswerReader
+	CallBacks  CallBackReader
+	Workflows  WorkflowReader
+	Runs       RunReader
+	RunLogs    RunLogReader
+	Stats      StatsReader
+	Purchases  PurchaseReader
+	Grants     GrantReader
+	Usage      UsageReader
+	Statements StatementReader
 }
 
 // Tx is a running transaction.
@@ -62,4 +67,8 @@ type Tx struct {
 	CallBacks CallBackStore
 	Workflows WorkflowStore
 	Runs      RunStore
+	Purchases PurchaseStore
+	Payments  PaymentStore
+	Grants    GrantStore
+	Usage     UsageStore
 }

@@ -128,6 +128,9 @@ func register[I, O any](s *server, rt route, do func(ctx context.Context, in *I)
 		Description: cmp.Or(rt.answers, http.StatusText(rt.status)),
 		Content:     map[string]*huma.MediaType{typeJSON: {Schema: registry.Schema(reflect.TypeFor[O](), true, rt.id)}},
 	}
+	if rt.csv {
+		op.Responses[strconv.Itoa(rt.status)].Content["text/csv"] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
+	}
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*reply, error) {
 		x := exchangeOf(ctx)
 		out, err := do(ctx, in)
@@ -136,6 +139,12 @@ func register[I, O any](s *server, rt route, do func(ctx context.Context, in *I)
 			body, err = encode(out)
 		}
 		x.answered = true
+		if x.streamed {
+			if err != nil {
+				s.fail(x, x.request, err)
+			}
+			return &reply{}, nil
+		}
 		if err != nil {
 			status, body := s.errorAnswer(ctx, x, err)
 			return &reply{status, body}, nil

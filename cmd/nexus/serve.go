@@ -38,6 +38,11 @@ type serveCmd struct {
 	MetricsAddr  string `env:"NEXUS_METRICS_ADDR" placeholder:"HOST:PORT" help:"Where Prometheus gets GET /metrics, or off. Default: ${metricsAddr}, if nobody else listens there."`
 	MetricsToken string `env:"NEXUS_METRICS_TOKEN" placeholder:"TOKEN" help:"A bearer token that must be shown for the metrics."`
 
+	StripeSecretKey     string            `env:"NEXUS_STRIPE_SECRET_KEY" placeholder:"KEY" help:"Stripe's secret key, to sell credits. Needs NEXUS_STRIPE_WEBHOOK_SECRET."`
+	StripeWebhookSecret string            `env:"NEXUS_STRIPE_WEBHOOK_SECRET" placeholder:"SECRET" help:"The secret of the webhook at /api/v1/billing/webhook, by which Stripe signs what it tells."`
+	StripeAPIBase       string            `env:"NEXUS_STRIPE_API_BASE" placeholder:"URL" help:"Where Stripe's API is; default: Stripe's own."`
+	StripePrices        map[string]string `env:"NEXUS_STRIPE_PRICES" placeholder:"PACKAGE=PRICE;…" help:"Stripe's prices for packages, such as starter=price_123. A package without one gets its price written into the session."`
+
 	RedisURL         string `env:"NEXUS_REDIS_URL" placeholder:"URL" help:"redis://host:6379/0 to hand round jobs by asynq, to tell other processes what has changed, and to count requests for all processes together. Needs NEXUS_DATABASE_URL."`
 	Role             string `env:"NEXUS_ROLE" default:"all" enum:"all,api,worker" help:"all, api (serves requests, runs no jobs) or worker (runs jobs, serves health only)."`
 	RateLimitOnError string `env:"NEXUS_RATE_LIMIT_ON_ERROR" default:"allow" enum:"allow,refuse" help:"What happens to requests that cannot be counted because Redis is away."`
@@ -116,10 +121,25 @@ func (s *serveCmd) Run(e *env) (err error) {
 	defer func() { err = errors.Join(err, store.Close()) }()
 	changes := e.openEvents(redisClient, db.lock != nil)
 	metrics := telemetry.NewMetrics(telemetry.MetricsOptions{Logger: e.log, Version: version, Stats: store.Read().Stats, Pools: store.Pools})
+	listener, err := net.Listen("tcp", s.Addr)
+	if err != nil {
+		return fmt.Errorf("listen: %w (choose another address with NEXUS_ADDR)", err)
+	}
+	defer func() { _ = listener.Close() }() // if it was not served
+	base := "http://" + listener.Addr().String()
+	callBacks := s.PublicURL // where it can be called back; that it listens somewhere does not tell that
+	if s.PublicURL == "" {
+		s.PublicURL = base
+	}
+	payments, demoCheckout, err := s.payments()
+	if err != nil {
+		return err
+	}
 	w := wiring{
-		events: changes, allowPrivate: s.AllowPrivateEndpoints || s.Demo, workers: s.Workers, perAgent: s.CallsPerAgent, sole: db.lock != nil,
+		payments: payments,
+		events:   changes, allowPrivate: s.AllowPrivateEndpoints || s.Demo, workers: s.Workers, perAgent: s.CallsPerAgent, sole: db.lock != nil,
 		redis: redisClient, limitClosed: s.RateLimitOnError == "refuse", unlimited: s.RateLimit == "off",
-		publicURL: s.PublicURL, tracing: tracing, metrics: metrics,
+		callBacks: callBacks, tracing: tracing, metrics: metrics,
 	}
 	jobs := e.openQueue(store, w)
 	defer func() { err = errors.Join(err, jobs.Close()) }()
@@ -131,23 +151,16 @@ func (s *serveCmd) Run(e *env) (err error) {
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", s.Addr)
-	if err != nil {
-		return fmt.Errorf("listen: %w (choose another address with NEXUS_ADDR)", err)
-	}
-	base := "http://" + listener.Addr().String()
-	if s.PublicURL == "" {
-		s.PublicURL = base
-	}
 	metricsListener, err := s.listenForMetrics(e)
 	if err != nil {
-		return errors.Join(err, listener.Close())
+		return err
 	}
 	observe := telemetry.Requests(tracing, metrics)
+	open := openRoutes(engine, a2agateway.New(engine, a2agateway.Options{Logger: e.log, PublicURL: s.PublicURL, Version: version, Signer: signer}), demoCheckout)
 	handler := httpapi.New(engine, httpapi.Options{
 		Logger: e.log, PublicURL: s.PublicURL, Version: version, TrustedProxies: s.TrustedProxies, RateLimit: s.RateLimit == "on",
 		ReadyChecks: ready, Observe: observe,
-		Open: a2agateway.New(engine, a2agateway.Options{Logger: e.log, PublicURL: s.PublicURL, Version: version, Signer: signer}), OpenAt: gatewayRoutes(),
+		Open:    open,
 		Streams: httpapi.StreamOptions{KeepAlive: s.StreamKeepAlive, Max: s.MaxStreams, MaxPerCaller: s.StreamsPerUser, Closing: e.Done()},
 	})
 	if s.Role == "worker" {

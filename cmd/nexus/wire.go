@@ -18,9 +18,9 @@ import (
 	"github.com/nexus-protocol/nexus/adapters/a2agateway"
 	"github.com/nexus-protocol/nexus/adapters/argon2hasher"
 	"github.com/nexus-protocol/nexus/adapters/asynqqueue"
-	"github.com/nexus-protocol/nexus/adapters/httpapi"
 	"github.com/nexus-protocol/nexus/adapters/inprocess"
 	"github.com/nexus-protocol/nexus/adapters/jsonschemacheck"
+	"github.com/nexus-protocol/nexus/adapters/manualpay"
 	"github.com/nexus-protocol/nexus/adapters/memory"
 	"github.com/nexus-protocol/nexus/adapters/postgres"
 	"github.com/nexus-protocol/nexus/adapters/redisevents"
@@ -120,6 +120,7 @@ func clockOf(s store) func() time.Time {
 
 // wiring is the choice of adapters that is not the store's.
 type wiring struct {
+	payments     ports.Payments // nil: nothing is sold
 	allowPrivate bool
 	workers      int // calls of agents at a time
 	perAgent     int // of them, of one
@@ -128,7 +129,7 @@ type wiring struct {
 	limitClosed  bool
 	unlimited    bool // requests are not counted
 	events       ports.Events
-	publicURL    string             // "": nobody is told to call back
+	callBacks    string             // the URL that agents can call back at; "": none is told to
 	tracing      *telemetry.Tracing // nil: none
 	metrics      *telemetry.Metrics // nil: none
 }
@@ -235,13 +236,17 @@ func (e *env) newEngine(store store, q ports.Queue, w wiring) (*app.Engine, erro
 		Now:    clockOf(store),
 		NewID:  newID,
 		Random: rand.Reader,
+
+		Payments: w.payments,
+		Grants:   manualpay.New(manualpay.Options{}),
+
 		Logger: e.log,
 		Sole:   w.sole,
 
 		MaxCalls: w.workers, MaxCallsPerAgent: w.perAgent,
 	}
-	if w.publicURL != "" {
-		cfg.CallBackURL = func(taskID string) string { return a2agateway.CallBackURL(w.publicURL, taskID) }
+	if w.callBacks != "" {
+		cfg.CallBackURL = func(taskID string) string { return a2agateway.CallBackURL(w.callBacks, taskID) }
 	}
 	if w.tracing != nil {
 		cfg.Tracer = w.tracing
@@ -268,13 +273,4 @@ func (e *env) withEngine(do func(*app.Engine) error) (err error) {
 		return err
 	}
 	return do(engine)
-}
-
-// gatewayRoutes are the gateway's routes as the server mounts and documents them.
-func gatewayRoutes() []httpapi.OpenRoute {
-	var out []httpapi.OpenRoute
-	for _, r := range a2agateway.Routes() {
-		out = append(out, httpapi.OpenRoute(r))
-	}
-	return out
 }

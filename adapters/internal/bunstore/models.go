@@ -31,24 +31,29 @@ type views struct {
 	answers   answers
 	workflows workflows
 	runs      runs
+	purchases purchases
+	payments  payments
+	grants    grants
+	usage     usage
+	accounts  accounts
 	callBacks callBacks
 }
 
 func newViews(a access) *views {
-	return &views{users{a}, sessions{a}, keys{a}, agents{a}, tasks{a}, books{a}, trusts{a}, jobs{a}, answers{a}, workflows{a}, runs{a}, callBacks{a}}
+	return &views{users{a}, sessions{a}, keys{a}, agents{a}, tasks{a}, books{a}, trusts{a}, jobs{a}, answers{a}, workflows{a}, runs{a}, purchases{a}, payments{a}, grants{a}, usage{a}, accounts{a}, callBacks{a}}
 }
 
 func (v *views) tx() ports.Tx {
 	return ports.Tx{
 		Users: &v.users, Sessions: &v.sessions, Keys: &v.keys, Agents: &v.agents, Tasks: &v.tasks, Ledger: &v.ledger, Trust: &v.trust, Jobs: &v.jobs, Answers: &v.answers,
-		Workflows: &v.workflows, Runs: &v.runs, CallBacks: &v.callBacks,
+		Workflows: &v.workflows, Runs: &v.runs, Purchases: &v.purchases, Payments: &v.payments, Grants: &v.grants, Usage: &v.usage, CallBacks: &v.callBacks,
 	}
 }
 
 func (v *views) reads() ports.Reads {
 	return ports.Reads{
 		Users: &v.users, Sessions: &v.sessions, Keys: &v.keys, Agents: &v.agents, Tasks: &v.tasks, TaskLogs: &v.tasks, Ledger: &v.ledger, Trust: &v.trust, Jobs: &v.jobs, Answers: &v.answers,
-		Workflows: &v.workflows, Runs: &v.runs, RunLogs: &v.runs, CallBacks: &v.callBacks,
+		Workflows: &v.workflows, Runs: &v.runs, RunLogs: &v.runs, Purchases: &v.purchases, Grants: &v.grants, Usage: &v.usage, Statements: &v.accounts, CallBacks: &v.callBacks,
 	}
 }
 
