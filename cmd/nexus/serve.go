@@ -127,11 +127,11 @@ func (s *serveCmd) Run(e *env) (err error) {
 	}
 	defer func() { _ = listener.Close() }() // if it was not served
 	base := "http://" + listener.Addr().String()
-	callBackAt := s.PublicURL
+	callBacks := s.PublicURL // where it can be called back; that it listens somewhere does not tell that
 	if s.PublicURL == "" {
 		s.PublicURL = base
 		if s.Demo || s.AllowPrivateEndpoints { // agents may be on this machine too
-			callBackAt = base
+			callBacks = base
 		}
 	}
 	payments, demoCheckout, err := s.payments()
@@ -151,7 +151,7 @@ func (s *serveCmd) Run(e *env) (err error) {
 		sealKeys: seal,
 		events:   changes, allowPrivate: s.AllowPrivateEndpoints || s.Demo, workers: s.Workers, perAgent: s.CallsPerAgent, sole: db.lock != nil,
 		redis: redisClient, limitClosed: s.RateLimitOnError == "refuse", unlimited: s.RateLimit == "off",
-		publicURL: callBackAt, tracing: tracing, metrics: metrics,
+		callBacks: callBacks, tracing: tracing, metrics: metrics,
 	}
 	jobs := e.openQueue(store, w)
 	defer func() { err = errors.Join(err, jobs.Close()) }()
@@ -164,11 +164,11 @@ func (s *serveCmd) Run(e *env) (err error) {
 		return err
 	}
 	observe := telemetry.Requests(tracing, metrics)
-	open, openAt := openRoutes(engine, a2agateway.New(engine, a2agateway.Options{Logger: e.log, PublicURL: s.PublicURL, Version: version, Signer: signer}), demoCheckout)
+	open := openRoutes(engine, a2agateway.New(engine, a2agateway.Options{Logger: e.log, PublicURL: s.PublicURL, Version: version, Signer: signer}), demoCheckout)
 	handler := httpapi.New(engine, httpapi.Options{
 		Logger: e.log, PublicURL: s.PublicURL, Version: version, TrustedProxies: s.TrustedProxies, RateLimit: s.RateLimit == "on",
 		ReadyChecks: ready, Observe: observe,
-		Open: open, OpenAt: openAt,
+		Open:    open,
 		Streams: httpapi.StreamOptions{KeepAlive: s.StreamKeepAlive, Max: s.MaxStreams, MaxPerCaller: s.StreamsPerUser, Closing: e.Done()},
 	})
 	if s.Role == "worker" {
