@@ -100,10 +100,22 @@ func (s *server) page(rt route, serve func(x *exchange, r *http.Request)) {
 	responses[strconv.Itoa(rt.status)] = &huma.Response{
 		Description: cmp.Or(rt.answers, http.StatusText(rt.status)), Content: map[string]*huma.MediaType{media: {Schema: schema}},
 	}
-	doc.AddOperation(&huma.Operation{
+	op := &huma.Operation{
 		OperationID: rt.id, Method: rt.method, Path: plainPath(rt.path), Tags: []string{rt.tag}, Summary: rt.summary, Description: rt.text,
 		Security: []map[string][]string{}, Responses: responses,
-	})
+	}
+	if rt.access == session {
+		op.Security = append(op.Security, map[string][]string{"session": {}})
+		for status, response := range errorResponses([]fault.Code{fault.CodeUnauthorized, fault.CodeForbidden}, doc.Components.Schemas.Schema(reflect.TypeFor[errorJSON](), true, "")) {
+			responses[status] = response
+		}
+	}
+	for _, seg := range strings.Split(op.Path, "/") {
+		if name, ok := strings.CutPrefix(seg, "{"); ok {
+			op.Parameters = append(op.Parameters, &huma.Param{Name: strings.TrimSuffix(name, "}"), In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}})
+		}
+	}
+	doc.AddOperation(op)
 }
 
 // plainPath is a pattern's path as documents write it.

@@ -120,6 +120,7 @@ func clockOf(s store) func() time.Time {
 
 // wiring is the choice of adapters that is not the store's.
 type wiring struct {
+	signin       signin
 	payments     ports.Payments // nil: nothing is sold
 	allowPrivate bool
 	workers      int // calls of agents at a time
@@ -246,6 +247,8 @@ func (e *env) newEngine(store store, q ports.Queue, w wiring) (*app.Engine, erro
 		// The bare transport: what it tells would be written into traces.
 		Notifier: a2agateway.NewNotifier(guard.Transport(), ssrfguard.ErrProhibited, version),
 		SealKeys: w.sealKeys,
+
+		Providers: w.signin.providers, NoLocalAccounts: w.signin.noLocal, Mailer: w.signin.mailer, PublicURL: w.signin.publicURL,
 
 		MaxCalls: w.workers, MaxCallsPerAgent: w.perAgent,
 	}
