@@ -73,8 +73,12 @@ DROP INDEX agents_by_words;
 ALTER TABLE agents DROP COLUMN words;
 DROP FUNCTION agent_words(text);
 
+-- A pass over the payments looks at the agents that are damped, and at no others that it does not damp.
+CREATE INDEX trust_profiles_damped ON trust_profiles (agent_id, damping) WHERE damping < 1;
+
 -- +goose Down
 
+DROP INDEX trust_profiles_damped;
 -- +goose StatementBegin
 CREATE FUNCTION agent_words(text) RETURNS tsvector LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT array_to_tsvector(ARRAY(SELECT DISTINCT left(w, 60) FROM unnest(string_to_array($1, ' ')) AS w WHERE w <> ''))
