@@ -23,10 +23,14 @@ const (
 	jobProbe      = "agent.probe"      // subject: an agent; find out if it is there
 	jobDrain      = "agent.drain"      // subject: a deleted agent; cancel the tasks it still has
 	jobTrustPass  = "trust.pass"       // subject: all; look for rings in the payments
+	jobSeal       = "ledger.seal"      // subject: all; seal what was booked
 	jobAssign     = "agent.assign"     // subject: an agent that is back; give it the tasks that wait for it
 	jobRunTick    = "run.tick"         // subject: a run; begin the attempts that are due
 	jobRunStep    = "run.step"         // subject: a step's attempt, by scheduler.Key; check its input and begin it
 	jobCancelRuns = "workflow.cancel"  // subject: a deleted workflow; cancel the runs it still has
+	jobPayment    = "payment.event"    // subject: an event that a provider told; do what follows from it
+	jobFoldUsage  = "usage.fold"       // subject: a user, or all; sum up the days of usage
+	jobPush       = "push.tell"        // subject: a push configuration; tell its receiver what it does not know yet
 )
 
 // Times of the worker.
@@ -37,10 +41,12 @@ const (
 	sweepBatch    = 100
 	tidyEvery     = time.Hour
 	passEvery     = time.Hour
+	sealEvery     = time.Minute
 	retryBase     = 500 * time.Millisecond // before the second attempt; doubles
 	retryMax      = 30 * time.Second
 	followFirst   = 250 * time.Millisecond // before a working agent is asked again; grows to followMax
 	followMax     = 5 * time.Second
+	followCalling = time.Minute      // before one is asked again that has called back about the task, if it does not call
 	maxDeliveries = 50               // of one call, counting crashes: then the answer itself is at fault
 	cancelBudget  = 10 * time.Second // for telling an agent
 
@@ -89,8 +95,12 @@ func (w *Worker) Run(ctx context.Context, grace time.Duration) error {
 		{sweepEvery, w.sweep, ctx},
 		{paceEvery, w.savePaces, ctx},
 		{tidyEvery, w.tidy, ctx},
+		{sealEvery, w.sealSoon, ctx},
 		{passEvery, func(ctx context.Context) error {
 			return w.update(ctx, func(ctx context.Context, u *unit) error {
+				if err := u.enqueue(ctx, jobFoldUsage, foldAll, u.now, ports.PriorityHousekeeping); err != nil {
+					return err
+				}
 				return u.enqueue(ctx, jobTrustPass, "all", u.now, ports.PriorityHousekeeping)
 			})
 		}, ctx},
@@ -169,6 +179,12 @@ func (w *Worker) tidy(ctx context.Context) error {
 		if err == nil {
 			_, err = u.Answers.DeleteUntil(ctx, u.now.Add(-answersKept))
 		}
+		if err == nil && w.CallBackURL != nil {
+			_, err = u.CallBacks.DeleteUntil(ctx, u.now.Add(-2*task.MaxTimeout)) // of tasks that have ended long since
+		}
+		if err == nil {
+			_, err = u.Push.DeleteUntil(ctx, u.now.Add(-pushKept))
+		}
 		return err
 	})
 }
@@ -224,7 +240,8 @@ func (w *Worker) claim(ctx, open context.Context, jobID string) (rest func() err
 	var span ports.Span                 // the job's, once it is known,
 	var traced, callCtx context.Context // with ctx in it; callCtx ends with cancel too
 	var cancel context.CancelFunc
-	known := "" // the task that the call is registered for
+	known := ""        // the task that the call is registered for
+	placeless := false // the job is done without one of the places
 	leave := func(err error) error {
 		if known != "" {
 			w.calls.end(known, &cancel)
@@ -234,7 +251,11 @@ func (w *Worker) claim(ctx, open context.Context, jobID string) (rest func() err
 			span.End(err)
 		}
 		turn.giveBack()
-		<-w.places
+		if placeless {
+			w.waiting.Add(-1)
+		} else {
+			<-w.places
+		}
 		return err
 	}
 	err = w.commit(ctx, func(unitCtx context.Context, u *unit) (err error) {
@@ -289,6 +310,11 @@ func (w *Worker) claim(ctx, open context.Context, jobID string) (rest func() err
 	if job.Kind == jobForward && call == nil { // nothing is left to do, or not now
 		return nil, leave(nil)
 	}
+	if job.Kind == jobPush {
+		placeless = true
+		w.waiting.Add(1)
+		<-w.places
+	}
 	return func() error {
 		if job.Kind == jobForward && !call.begun {
 			if call, err = w.awaitTurn(traced, open, callCtx, job, turn); call == nil && err == nil {
@@ -324,13 +350,19 @@ func (w *Worker) do(ctx, callCtx context.Context, job ports.Job, call *forwardin
 		return w.probe(ctx, job)
 	case jobAssign:
 		return w.assign(ctx, job)
-	case jobTrustPass, jobDrain, jobCancelRuns:
+	case jobPayment:
+		return w.payment(ctx, job)
+	case jobTrustPass, jobSeal, jobDrain, jobCancelRuns, jobFoldUsage:
 		clear := w.drain
 		switch job.Kind {
 		case jobCancelRuns:
 			clear = w.cancelRuns
+		case jobFoldUsage:
+			clear = w.foldUsage
 		case jobTrustPass:
 			clear = func(ctx context.Context, _ string) error { return w.pass(ctx) }
+		case jobSeal:
+			clear = func(ctx context.Context, _ string) error { return w.seal(ctx) }
 		}
 		if err := clear(ctx, job.Subject); err != nil {
 			return err
@@ -340,6 +372,8 @@ func (w *Worker) do(ctx, callCtx context.Context, job ports.Job, call *forwardin
 		return w.tick(ctx, job)
 	case jobRunStep:
 		return w.beginStep(ctx, job)
+	case jobPush:
+		return w.push(ctx, job)
 	default:
 		return fault.New(fault.Internal, fault.CodeInternal, "no handler for jobs of kind %q", job.Kind)
 	}
@@ -406,13 +440,18 @@ func (w *Worker) giveUp(ctx context.Context, job ports.Job, wait time.Duration) 
 	return err
 }
 
-// backoff is the wait after the n-th attempt: doubling, and spread over the upper half by what it is about, so that many
-// that failed at once do not come back at once.
+// backoff is the wait after the n-th attempt: doubling, and spread.
 func backoff(about string, n int) time.Duration {
 	d := retryBase
 	for i := 1; i < n && d < retryMax; i++ {
 		d *= 2
 	}
+	return spread(d, about, n)
+}
+
+// spread spreads the wait after the n-th attempt over its upper half by what it is about, so that many that failed at
+// once do not come back at once.
+func spread(d time.Duration, about string, n int) time.Duration {
 	h := fnv.New64a()
 	_, _ = fmt.Fprintf(h, "%s/%d", about, n) // a hash takes everything
 	half := d / 2
@@ -426,6 +465,7 @@ type forwarding struct {
 	message task.Message // to be given to the agent
 	seq     int64        // its place in the log; 0: there is none, only ask how the agent is getting on
 	begun   bool
+	calls   int // how often the agent has called back about the task until then
 }
 
 func (f forwarding) call() ports.Call {
@@ -461,6 +501,11 @@ func (w *Worker) over(ctx context.Context, u *unit, job ports.Job, t task.Task, 
 // begin works out what the agent is to be given, and notes that it is being called.
 func (w *Worker) begin(ctx context.Context, u *unit, f *forwarding) (err error) {
 	f.begun = true
+	if w.CallBackURL != nil && f.task.RemoteTaskID != "" {
+		if f.calls, err = u.CallBacks.Count(ctx, f.task.ID); err != nil {
+			return fmt.Errorf("count call-backs: %w", err)
+		}
+	}
 	if !f.task.Unheard() {
 		return nil
 	}
@@ -506,6 +551,9 @@ func (w *Worker) forward(ctx, callCtx context.Context, job ports.Job, f forwardi
 	if f.seq == 0 {
 		answer, err = w.Config.Agents.Follow(callCtx, in)
 	} else {
+		if in.CallBack, err = w.callBack(ctx, f.task.ID); err != nil {
+			return err
+		}
 		answer, err = w.Config.Agents.Send(callCtx, in)
 	}
 	var failed *ports.CallError
@@ -557,6 +605,11 @@ func (w *Worker) forward(ctx, callCtx context.Context, job ports.Job, f forwardi
 		case t.Status.Ended():
 			return u.Jobs.Finish(ctx, job)
 		case again > 0:
+			if failed == nil && answer.State == ports.AnswerWorking && !t.Unheard() {
+				if again, err = w.unlessCalled(ctx, u, t, f.calls, again); err != nil {
+					return err
+				}
+			}
 			return u.retry(ctx, job, u.now.Add(again))
 		case t.Unheard(): // the requester said more meanwhile
 			return u.retry(ctx, job, u.now)

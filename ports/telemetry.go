@@ -99,7 +99,8 @@ type LedgerStats struct {
 	Available credits.Amount // what users can spend
 	Held      credits.Amount // what is set aside for open tasks
 	Fees      credits.Amount // what the platform took
-	Issuance  credits.Amount // below zero by what was given out
+	Issuance  credits.Amount // below zero by what was given away
+	Clearing  credits.Amount // below zero by what was bought
 	// Imbalance is the sum of all postings. It is 0, or something is very wrong.
 	Imbalance credits.Amount
 }

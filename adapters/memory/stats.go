@@ -66,6 +66,8 @@ func (v stats) Ledger(ctx context.Context) (out ports.LedgerStats, err error) {
 			out.Fees += sum
 		case account == string(ledger.Issuance):
 			out.Issuance += sum
+		case account == string(ledger.Clearing):
+			out.Clearing += sum
 		}
 		out.Imbalance += sum
 	}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nexus-protocol/nexus/domain/billing"
 	"github.com/nexus-protocol/nexus/domain/credits"
 	"github.com/nexus-protocol/nexus/domain/identity"
 	"github.com/nexus-protocol/nexus/domain/ledger"
@@ -40,7 +41,8 @@ type Store struct {
 	events    table[[]task.Event]
 	balances  table[ledger.Balance]
 	booked    table[struct{}] // keys of transfers
-	entries   []ledger.Entry
+	entries   []ledger.Booked
+	seals     []ledger.Seal
 	totals    table[credits.Amount] // by account
 	profiles  table[trust.Profile]
 	history   table[[]trust.Event]
@@ -50,9 +52,18 @@ type Store struct {
 	once      table[struct{}]    // task and type of trust events
 	jobs      table[ports.Job]
 	answers   table[ports.KeptAnswer]
+	callBacks table[calledBack] // by task
+	callKey   table[[]byte]     // of one row
+	push      table[task.PushConfig]
 	workflows table[scheduler.Workflow]
 	runs      table[scheduler.Run]
 	runLogs   table[[]scheduler.Event]
+
+	purchases table[billing.Purchase]
+	payments  table[billing.Payment]
+	told      table[ports.KeptEvent]
+	grants    table[billing.Grant]
+	looked    table[int64] // how far, for busy users
 	secrets   table[[]byte]
 }
 
@@ -106,7 +117,7 @@ func (s *Store) run(ctx context.Context, fn func(ctx context.Context, tx ports.T
 	v := view{s: s, tx: t}
 	err := fn(context.WithValue(ctx, insideKey{}, s), ports.Tx{
 		Users: users{v}, Sessions: sessions{v}, Keys: keys{v}, Agents: agents{v}, Tasks: tasks{v}, Ledger: books{v}, Trust: trusts{v}, Jobs: jobs{v}, Answers: answers{v},
-		Workflows: workflows{v}, Runs: runs{v}, Secrets: secrets{v},
+		Workflows: workflows{v}, Runs: runs{v}, Purchases: purchases{v}, Payments: payments{v}, Grants: grants{v}, Usage: usage{v}, Secrets: secrets{v}, CallBacks: callBacks{v}, Push: push{v},
 	})
 	if err == nil {
 		err = ctx.Err()
@@ -120,7 +131,8 @@ func (s *Store) Read() ports.Reads {
 	v := view{s: s}
 	return ports.Reads{
 		Users: users{v}, Sessions: sessions{v}, Keys: keys{v}, Agents: agents{v}, Tasks: tasks{v}, Ledger: books{v}, Trust: trusts{v}, Jobs: jobs{v}, Answers: answers{v},
-		Workflows: workflows{v}, Runs: runs{v}, Secrets: secrets{v}, Stats: stats{v}, TaskLogs: tasks{v}, RunLogs: runs{v},
+		Workflows: workflows{v}, Runs: runs{v}, Stats: stats{v}, Audit: audits{v}, TaskLogs: tasks{v}, RunLogs: runs{v}, Purchases: purchases{v}, Grants: grants{v}, Usage: usage{v}, Secrets: secrets{v}, CallBacks: callBacks{v}, Push: push{v},
+		Statements: accounts{v},
 	}
 }
 

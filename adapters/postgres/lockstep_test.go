@@ -19,6 +19,7 @@ import (
 	"github.com/nexus-protocol/nexus/adapters/memory"
 	"github.com/nexus-protocol/nexus/adapters/postgres"
 	"github.com/nexus-protocol/nexus/adapters/postgres/postgrestest"
+	"github.com/nexus-protocol/nexus/domain/credits"
 	"github.com/nexus-protocol/nexus/domain/fault"
 	"github.com/nexus-protocol/nexus/domain/ledger"
 	"github.com/nexus-protocol/nexus/domain/registry"
@@ -100,7 +101,7 @@ func grant(ctx context.Context, tx ports.Tx, user string) error {
 func TestWhatLockstepCosts(t *testing.T) {
 	t.Parallel()
 	s := open(t, migrated(t), postgres.WithWriters(1))
-	hold := func(i int) func() error {
+	placed := func(i int) func() error {
 		user := fmt.Sprint("u", i)
 		v, events := newTask(t, fmt.Sprint("t", i))
 		place, err := ledger.Hold{TaskID: v.ID, UserID: user, Amount: 10, Title: "x"}.Place(now())
@@ -121,7 +122,7 @@ func TestWhatLockstepCosts(t *testing.T) {
 	var units []func() error
 	for i := range 40 {
 		require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error { return grant(ctx, tx, fmt.Sprint("u", i)) }))
-		units = append(units, hold(i))
+		units = append(units, placed(i))
 	}
 	require.NoError(t, units[0]()) // its statements are prepared
 	units = units[1:]
@@ -699,4 +700,139 @@ func withParam(t *testing.T, database, name, value string) string {
 	q.Set(name, value)
 	u.RawQuery = q.Encode()
 	return u.String()
+}
+
+// Forty paid tasks of one agent end at once: its evidence and its owner's money are read and written once for all of them,
+// and come out as if they had ended one after the other.
+func TestUnitsShareWhatAllOfThemChange(t *testing.T) {
+	t.Parallel()
+	s := open(t, migrated(t), postgres.WithWriters(1))
+	agent := registry.Agent{ID: "a", OwnerUserID: "o", Status: registry.Online, Name: "A", Endpoint: "http://a", CreatedAt: now(), UpdatedAt: now()}
+	const n = 40
+	require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+		for _, u := range []string{"u", "o"} {
+			if err := grant(ctx, tx, u); err != nil {
+				return err
+			}
+		}
+		for i := range n {
+			place, err := hold(fmt.Sprint("t", i)).Place(now())
+			if err == nil {
+				err = tx.Ledger.Post(ctx, place.Stamp(memory.NewID))
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return tx.Agents.Insert(ctx, agent)
+	}))
+	var units []func() error
+	for i := range n {
+		id, event := fmt.Sprint("t", i), memory.NewID()
+		capture, err := hold(id).Capture("o", now())
+		require.NoError(t, err)
+		capture = capture.Stamp(memory.NewID)
+		units = append(units, func() error {
+			return s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+				p, d, ok, err := tx.Trust.Lock(ctx, "a", "u")
+				if err != nil {
+					return err
+				}
+				if !ok {
+					p = trust.Resumed("a", agent.CreatedAt, 50, trust.DefaultWeights())
+				}
+				d.Pair = d.Pair.Dealt(1, 10, trust.Source{}, now())
+				p, e := trust.Apply(p, trust.Evidence{Type: trust.TaskCompleted, EventID: event, TaskID: id, At: now(), Limit: time.Minute, Took: time.Second}, trust.DefaultWeights())
+				if err := tx.Trust.Save(ctx, p, e, d); err != nil {
+					return err
+				}
+				if err := tx.Ledger.Post(ctx, capture); err != nil {
+					return err
+				}
+				if i%10 == 9 {
+					return errOops
+				}
+				return nil
+			})
+		})
+	}
+	before := s.Stats()
+	for i, err := range companions(t, s, units...) {
+		if i%10 == 9 {
+			require.ErrorIs(t, err, errOops)
+			continue
+		}
+		require.NoError(t, err)
+	}
+	require.Less(t, s.Stats().RoundTrips-before.RoundTrips, int64(60), "also with those that failed alone")
+
+	p, ok, err := s.Read().Trust.Profile(t.Context(), "a")
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.EqualValues(t, n-n/10, p.Events)
+	events, total, err := s.Read().Trust.Events(t.Context(), "a", ports.Page{Limit: 100})
+	require.NoError(t, err)
+	require.Equal(t, n-n/10, total)
+	slices.SortFunc(events, func(a, b trust.Event) int { return int(a.Seq - b.Seq) })
+	for i := 1; i < len(events); i++ {
+		require.InDelta(t, events[i-1].ScoreAfter, events[i].ScoreBefore, 1e-9, "each goes on from the one before")
+	}
+	a, err := s.Read().Agents.Get(t.Context(), "a")
+	require.NoError(t, err)
+	require.InDelta(t, p.Score, a.TrustScore, 1e-9)
+	for user, want := range map[string]credits.Amount{"u": ledger.InitialGrant - n*10, "o": ledger.InitialGrant + (n-n/10)*9} {
+		b, err := s.Read().Ledger.Balance(t.Context(), user)
+		require.NoError(t, err)
+		require.Equal(t, want, b.Available, user)
+		require.True(t, b.Consistent())
+		entries, _, err := s.Read().Ledger.Transactions(t.Context(), user, "", ports.Page{Limit: 200})
+		require.NoError(t, err)
+		require.Equal(t, b.Available, entries[0].BalanceAfter, user)
+		for i := 1; i < len(entries); i++ {
+			require.Equal(t, entries[i].BalanceAfter+entries[i-1].Amount, entries[i-1].BalanceAfter, "the order of booking is that of the balances")
+		}
+	}
+}
+
+func hold(taskID string) ledger.Hold {
+	return ledger.Hold{TaskID: taskID, UserID: "u", Amount: 10, Title: "x"}
+}
+
+// What units hold of a user's money together is never more than there is.
+func TestUnitsDoNotSpendTheSameMoney(t *testing.T) {
+	t.Parallel()
+	s := open(t, migrated(t), postgres.WithWriters(1))
+	require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error { return grant(ctx, tx, "u") }))
+	var units []func() error
+	for i := range 30 {
+		h := hold(fmt.Sprint("t", i))
+		h.Amount = ledger.InitialGrant / 20
+		place, err := h.Place(now())
+		require.NoError(t, err)
+		place = place.Stamp(memory.NewID)
+		units = append(units, func() error {
+			return s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+				if err := tx.Ledger.Post(ctx, place); err != nil {
+					return err
+				}
+				b, err := tx.Ledger.Balance(ctx, "u")
+				if err == nil && !b.Consistent() {
+					err = fmt.Errorf("the unit sees %+v", b)
+				}
+				return err
+			})
+		})
+	}
+	held := 0
+	for _, err := range companions(t, s, units...) {
+		if err == nil {
+			held++
+			continue
+		}
+		require.True(t, fault.Has(err, fault.CodeInsufficientCredits), "%v", err)
+	}
+	require.Equal(t, 20, held)
+	b, err := s.Read().Ledger.Balance(t.Context(), "u")
+	require.NoError(t, err)
+	require.Equal(t, ledger.Balance{UserID: "u", Held: ledger.InitialGrant, Granted: ledger.InitialGrant}, b)
 }

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"encoding/binary"
 	"fmt"
 	"strconv"
 
@@ -45,7 +46,7 @@ func read(results pgx.BatchResults, calls []bunstore.Call) (err error) {
 	}()
 	for i := range calls {
 		k := &calls[i]
-		if k.Visit == nil {
+		if k.Visit == nil && k.Each == nil {
 			tag, err := results.Exec()
 			if err != nil {
 				return err
@@ -58,7 +59,7 @@ func read(results pgx.BatchResults, calls []bunstore.Call) (err error) {
 			return err
 		}
 		for rows.Next() {
-			if err := k.Visit(rows.Scan); err != nil {
+			if err := visit(k, rows); err != nil {
 				rows.Close()
 				return err
 			}
@@ -69,4 +70,22 @@ func read(results pgx.BatchResults, calls []bunstore.Call) (err error) {
 		}
 	}
 	return nil
+}
+
+// visit hands the row on.
+func visit(k *bunstore.Call, rows pgx.Rows) error {
+	if k.Each == nil {
+		return k.Visit(rows.Scan)
+	}
+	n, first := int64(0), rows.RawValues()[0]
+	switch rows.FieldDescriptions()[0].Format {
+	case pgx.BinaryFormatCode:
+		n = int64(binary.BigEndian.Uint64(first))
+	default:
+		var err error
+		if n, err = strconv.ParseInt(string(first), 10, 64); err != nil {
+			return err
+		}
+	}
+	return k.Each(int(n), func(dest ...any) error { return rows.Scan(append([]any{nil}, dest...)...) })
 }

@@ -174,10 +174,15 @@ func open(url string, conns int) (*sql.DB, error) {
 // from them are locked, the rest are relative updates.
 func dialect() bunstore.Dialect {
 	return bunstore.Dialect{
-		Name: "postgres", Begin: "BEGIN", Lock: " FOR UPDATE", Skip: " FOR UPDATE SKIP LOCKED", Pipeline: pipeline, LockUsers: "LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE",
+		Name: "postgres", Begin: "BEGIN", Lock: " FOR UPDATE", Skip: " FOR UPDATE SKIP LOCKED", Pipeline: pipeline, Bulk: true, LockUsers: "LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE",
+		// What writers do goes by keys. Plans are made once, for tables that may be small then and large soon.
+		Writer:   "SELECT set_config(name, value, false) FROM (VALUES ('plan_cache_mode', 'force_generic_plan'), ('enable_seqscan', 'off'), ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off')) AS s (name, value)",
 		Numbered: true, Prepare: true, Clock: "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
 		// Without the OFFSET, which keeps the two apart, a table without statistics is walked through as a whole.
 		Logs:      "CROSS JOIN LATERAL (SELECT * FROM task_events WHERE task_id = p.id AND seq > p.seq OFFSET 0) e",
+		Transfers: "LEFT JOIN LATERAL (SELECT * FROM ledger_transfers WHERE id = e.transfer_id OFFSET 0) AS x ON true",
+		Snapshot:  "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", NewestEntry: "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM ledger_entries_seq_seq",
+		NextWriter: "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint", OldestWriter: "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
 		Duplicate: func(err error) bool { return code(err) == "23505" },
 		Retryable: func(err error) bool {
 			switch code(err) {

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -12,9 +13,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/nexus-protocol/nexus/adapters/memory"
 	"github.com/nexus-protocol/nexus/adapters/postgres"
 	"github.com/nexus-protocol/nexus/adapters/postgres/postgrestest"
 	"github.com/nexus-protocol/nexus/domain/identity"
+	"github.com/nexus-protocol/nexus/domain/ledger"
 	"github.com/nexus-protocol/nexus/domain/task"
 	"github.com/nexus-protocol/nexus/ports"
 	"github.com/nexus-protocol/nexus/ports/portstest"
@@ -88,20 +91,54 @@ func TestANewerSchemaIsRefused(t *testing.T) {
 
 func TestTheLedgerIsAppendOnly(t *testing.T) {
 	t.Parallel()
-	_, url := fresh(t)
+	s, url := fresh(t)
+	require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+		return errors.Join(tx.Ledger.Post(ctx, ledger.Grant("u", now()).Stamp(memory.NewID)), tx.Ledger.Seal(ctx, ledger.Seal{N: 1, Marks: []byte("x")}))
+	}))
 	db, err := sql.Open("pgx", url)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, db.Close()) }()
-	_, err = db.Exec(`INSERT INTO ledger_transfers (id, key, reference, description, at) VALUES ('t', 'k', '', '', 0);
-		INSERT INTO ledger_entries (id, transfer_id, account, type, amount, balance_after, at) VALUES ('e', 't', 'a', 'hold', 1, 0, 0)`)
+	db.SetMaxOpenConns(1)
+	for _, role := range []string{"origin", "replica"} { // in the second, triggers are off that are not always on
+		_, err := db.Exec("SET session_replication_role = " + role)
+		require.NoError(t, err)
+		for _, q := range []string{
+			"UPDATE ledger_entries SET amount = 2", "DELETE FROM ledger_entries", "TRUNCATE ledger_entries",
+			"UPDATE ledger_transfers SET key = 'x'", "DELETE FROM ledger_transfers", "TRUNCATE ledger_transfers",
+			"UPDATE ledger_seals SET hash = ''", "DELETE FROM ledger_seals", "TRUNCATE ledger_seals",
+			"DELETE FROM ledger_accounts", "TRUNCATE ledger_accounts",
+		} {
+			_, err := db.Exec(q)
+			require.ErrorContains(t, err, "append-only", q)
+		}
+	}
+}
+
+func TestWhatTheDatabaseRefusesOfTheLedger(t *testing.T) {
+	t.Parallel()
+	s, url := fresh(t)
+	require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+		return tx.Ledger.Post(ctx, ledger.Grant("u", now()).Stamp(memory.NewID))
+	}))
+	db, err := sql.Open("pgx", url)
 	require.NoError(t, err)
-	for _, q := range []string{
-		"UPDATE ledger_entries SET amount = 2", "DELETE FROM ledger_entries", "TRUNCATE ledger_entries",
-		"UPDATE ledger_transfers SET key = 'x'", "DELETE FROM ledger_transfers", "TRUNCATE ledger_transfers",
+	defer func() { require.NoError(t, db.Close()) }()
+	for q, want := range map[string]string{
+		"UPDATE ledger_accounts SET available = available - 1000000, spent = spent + 1000000":                             "only a reversal",
+		"UPDATE ledger_accounts SET available = available - 100002, reversed = reversed + 100001, spent = spent + 1":      "only a reversal",
+		"INSERT INTO ledger_accounts VALUES ('v', -1, 0, 0, 0, 0, 0, 1)":                                                  "only a reversal",
+		"UPDATE ledger_accounts SET held = -1, spent = 1":                                                                 "held_check",
+		"UPDATE ledger_accounts SET available = available + 1":                                                            "ledger_accounts_check",
+		"UPDATE ledger_accounts SET available = available + 9223372036854775807, granted = granted + 9223372036854775807": "out of range",
+		"INSERT INTO ledger_transfers SELECT 'other', key, '', '', 0 FROM ledger_transfers":                               "key",
+		`INSERT INTO ledger_entries (id, transfer_id, account, type, amount, balance_after, at) VALUES
+			('e', 't', 'a', 'hold', 1, 0, 0), ('e', 't', 'b', 'hold', -1, 0, 0), ('e', 'x', 'a', 'hold', 1, 0, 0)`: "does not balance",
 	} {
 		_, err := db.Exec(q)
-		require.ErrorContains(t, err, "append-only", q)
+		require.ErrorContains(t, err, want, q)
 	}
+	_, err = db.Exec("UPDATE ledger_accounts SET available = available - 100001, reversed = reversed + 100001")
+	require.NoError(t, err, "a debt")
 }
 
 func TestAWrongURLIsOneClearLine(t *testing.T) {

@@ -69,8 +69,16 @@ func grant(userID string) ledger.Transfer {
 func TestLedgerIsAppendOnly(t *testing.T) {
 	s, path := fresh(t)
 	require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error { return tx.Ledger.Post(ctx, grant("u")) }))
+	require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+		return tx.Ledger.Seal(ctx, ledger.Seal{N: 1, Marks: []byte("x")})
+	}))
 	db := raw(t, path)
 	for _, stmt := range []string{
+		"DELETE FROM ledger_accounts",
+		"REPLACE INTO ledger_accounts SELECT * FROM ledger_accounts",
+		"UPDATE ledger_seals SET hash = x'00'",
+		"DELETE FROM ledger_seals",
+		"REPLACE INTO ledger_seals SELECT * FROM ledger_seals",
 		"UPDATE ledger_entries SET amount = amount + 1",
 		"DELETE FROM ledger_entries",
 		"REPLACE INTO ledger_entries SELECT * FROM ledger_entries",
@@ -93,7 +101,9 @@ func TestConstraints(t *testing.T) {
 	_, err := db.ExecContext(t.Context(), "PRAGMA foreign_keys = 1")
 	require.NoError(t, err)
 	for _, stmt := range []string{
-		"UPDATE ledger_accounts SET available = available - 1000000, spent = spent + 1000000", // below zero
+		"UPDATE ledger_accounts SET available = available - 1000000, spent = spent + 1000000",                        // below zero
+		"UPDATE ledger_accounts SET available = available - 100002, reversed = reversed + 100001, spent = spent + 1", // by more than was reversed
+		"INSERT INTO ledger_accounts VALUES ('v', -1, 0, 0, 0, 0, 0, 1)",                                             // from nothing
 		"UPDATE ledger_accounts SET held = -1, spent = 1",
 		"UPDATE ledger_accounts SET available = available + 1",                                                            // does not add up
 		"UPDATE ledger_accounts SET available = available + 9223372036854775807, granted = granted + 9223372036854775807", // overflows

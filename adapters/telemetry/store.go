@@ -160,7 +160,7 @@ func (c *storeCollector) ledger(ctx context.Context) ([]prometheus.Metric, error
 	amount := func(a credits.Amount) float64 { return float64(a) / float64(credits.Credit) }
 	return []prometheus.Metric{
 		gauge(descLedger, amount(s.Available), "available"), gauge(descLedger, amount(s.Held), "held"), gauge(descLedger, amount(s.Fees), "fees"),
-		gauge(descLedger, amount(s.Issuance), "issuance"), gauge(descImbalance, amount(s.Imbalance)),
+		gauge(descLedger, amount(s.Issuance), "issuance"), gauge(descLedger, amount(s.Clearing), "clearing"), gauge(descImbalance, amount(s.Imbalance)),
 	}, nil
 }
 

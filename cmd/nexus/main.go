@@ -32,9 +32,15 @@ type cli struct {
 	Key struct {
 		Create keyCreateCmd `cmd:"" help:"Make an API key for an agent and print it once."`
 	} `cmd:"" help:"API keys."`
+	Credits struct {
+		Grant creditsGrantCmd `cmd:"" help:"Give a user credits, in the name of an admin."`
+	} `cmd:"" help:"Credits."`
 	Trust struct {
 		Verify trustVerifyCmd `cmd:"" help:"Work agents' trust profiles out again from their events."`
 	} `cmd:"" help:"Trust."`
+	Ledger struct {
+		Verify ledgerVerifyCmd `cmd:"" help:"Work the whole ledger out again from its entries."`
+	} `cmd:"" help:"The ledger."`
 	Version kong.VersionFlag `help:"Print the version and exit."`
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nexus-protocol/nexus/app"
 	"github.com/nexus-protocol/nexus/domain/identity"
+	"github.com/nexus-protocol/nexus/domain/ledger"
 )
 
 type migrateCmd struct {
@@ -142,6 +143,40 @@ func (c *trustVerifyCmd) Run(e *env) error {
 		if wrong > 0 {
 			return fmt.Errorf("%d of %d profiles do not agree with their events", wrong, len(c.Agents))
 		}
+		return nil
+	})
+}
+
+type ledgerVerifyCmd struct {
+	Head string `help:"The head that an earlier verification printed: what was sealed up to it must be as it was then."`
+}
+
+// Run holds the ledger against itself, and fails if anything is wrong with it.
+func (c *ledgerVerifyCmd) Run(e *env) error {
+	var expected *ledger.Head
+	if c.Head != "" {
+		h, err := ledger.ParseHead(c.Head)
+		if err != nil {
+			return err
+		}
+		expected = &h
+	}
+	return e.withEngine(func(engine *app.Engine) error {
+		r, err := engine.Billing.Verify(e, expected)
+		if err != nil {
+			return err
+		}
+		for _, f := range r.Findings {
+			fmt.Fprintln(e.out, f)
+		}
+		if r.Wrong > 0 {
+			return fmt.Errorf("%d things are wrong with the ledger", r.Wrong)
+		}
+		head := "nothing is sealed yet"
+		if r.Seals > 0 {
+			head = "head " + r.Head.String()
+		}
+		fmt.Fprintf(e.out, "all is well: %d entries, %d accounts, %d holds, %d seals over %d entries, %s\n", r.Entries, r.Accounts, r.Holds, r.Seals, r.Sealed, head)
 		return nil
 	})
 }

@@ -15,10 +15,12 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/nexus-protocol/nexus/adapters/a2aclient"
+	"github.com/nexus-protocol/nexus/adapters/a2agateway"
 	"github.com/nexus-protocol/nexus/adapters/argon2hasher"
 	"github.com/nexus-protocol/nexus/adapters/asynqqueue"
 	"github.com/nexus-protocol/nexus/adapters/inprocess"
 	"github.com/nexus-protocol/nexus/adapters/jsonschemacheck"
+	"github.com/nexus-protocol/nexus/adapters/manualpay"
 	"github.com/nexus-protocol/nexus/adapters/memory"
 	"github.com/nexus-protocol/nexus/adapters/postgres"
 	"github.com/nexus-protocol/nexus/adapters/redisevents"
@@ -118,6 +120,7 @@ func clockOf(s store) func() time.Time {
 
 // wiring is the choice of adapters that is not the store's.
 type wiring struct {
+	payments     ports.Payments // nil: nothing is sold
 	allowPrivate bool
 	workers      int // calls of agents at a time
 	perAgent     int // of them, of one
@@ -126,6 +129,8 @@ type wiring struct {
 	limitClosed  bool
 	unlimited    bool // requests are not counted
 	events       ports.Events
+	sealKeys     [][]byte           // nil: no secrets are kept
+	callBacks    string             // the URL that agents can call back at; "": none is told to
 	tracing      *telemetry.Tracing // nil: none
 	metrics      *telemetry.Metrics // nil: none
 }
@@ -232,10 +237,20 @@ func (e *env) newEngine(store store, q ports.Queue, w wiring) (*app.Engine, erro
 		Now:    clockOf(store),
 		NewID:  newID,
 		Random: rand.Reader,
+
+		Payments: w.payments,
+		Grants:   manualpay.New(manualpay.Options{}),
+
 		Logger: e.log,
 		Sole:   w.sole,
+		// The bare transport: what it tells would be written into traces.
+		Notifier: a2agateway.NewNotifier(guard.Transport(), ssrfguard.ErrProhibited, version),
+		SealKeys: w.sealKeys,
 
 		MaxCalls: w.workers, MaxCallsPerAgent: w.perAgent,
+	}
+	if w.callBacks != "" {
+		cfg.CallBackURL = func(taskID string) string { return a2agateway.CallBackURL(w.callBacks, taskID) }
 	}
 	if w.tracing != nil {
 		cfg.Tracer = w.tracing

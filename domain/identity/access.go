@@ -108,6 +108,10 @@ const (
 	TrustRead
 	TrustRate
 	BillingRead
+	BillingBuy
+	CreditsGrant
+	GrantsRead
+	LedgerAudit // of all the books
 	WorkflowCreate
 	WorkflowList
 	WorkflowRead
@@ -122,6 +126,7 @@ const (
 	owner                     // the resource's owner
 	requester                 // the task's requester
 	party                     // its requester, its agent's owner, or an admin
+	admin
 )
 
 // rules is the whole of who may do what: the scope that a key needs, the part the caller must have in the resource, and
@@ -148,6 +153,10 @@ var rules = [numActions]struct {
 	TrustRead:      {ScopeTrustRead, anyone, false, false},
 	TrustRate:      {ScopeTrustWrite, requester, true, false},
 	BillingRead:    {ScopeBillingRead, anyone, false, false},
+	BillingBuy:     {ScopeBillingWrite, anyone, false, false},
+	CreditsGrant:   {ScopeBillingWrite, admin, false, false},
+	GrantsRead:     {ScopeBillingRead, admin, false, false},
+	LedgerAudit:    {ScopeBillingRead, admin, false, false},
 	WorkflowCreate: {ScopeWorkflowsWrite, anyone, false, false},
 	WorkflowList:   {ScopeWorkflowsRead, anyone, false, false},
 	WorkflowRead:   {ScopeWorkflowsRead, owner, false, false},
@@ -180,12 +189,16 @@ func Authorize(c Caller, a Action, r Resource) error {
 		ok = isRequester
 	case party:
 		ok = isParty
+	case admin:
+		ok = c.Role == RoleAdmin
 	}
 	switch {
 	case ok:
 		return nil
 	case rule.hidden && !isParty && r.Missing != nil:
 		return r.Missing
+	case rule.who == admin:
+		return fault.New(fault.Forbidden, fault.CodeForbidden, "only an administrator may do this")
 	default:
 		return fault.New(fault.Forbidden, fault.CodeForbidden, "only its %s may do this", map[relation]string{
 			owner: "owner", requester: "requester", party: "parties",

@@ -3,6 +3,7 @@
 package ledger
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -21,11 +22,23 @@ const InitialGrant = 1_000 * credits.Credit
 // for each purpose.
 type Account string
 
-// The platform's own accounts. They have no floor: issuance is where credits come from, so it is negative.
+// The platform's own accounts. They have no floor and no balance that is kept, so that nobody waits for them: what is in
+// them is what their entries add up to. Credits come out of issuance and clearing, so these are negative.
 const (
-	Fees     Account = "platform:fees"
-	Issuance Account = "platform:issuance"
+	Fees     Account = "platform:fees"     // what the platform took
+	Issuance Account = "platform:issuance" // what it gave away
+	Clearing Account = "platform:clearing" // what was bought through a payment provider
 )
+
+// known reports whether it is an account that there can be.
+func (a Account) known() bool {
+	switch a {
+	case Fees, Issuance, Clearing:
+		return true
+	}
+	id, _, ok := a.User()
+	return ok && id != ""
+}
 
 // Available is the account of what a user can spend now.
 func Available(userID string) Account { return Account("user:" + userID + ":available") }
@@ -101,22 +114,27 @@ func (t Transfer) Stamp(newID func() string) Transfer {
 	return t
 }
 
-// Validate refuses a transfer that does not balance, moves nothing, or lacks its key or an id.
+// Validate refuses a transfer that does not balance, moves nothing, names an account that there cannot be, lacks its key
+// or an id, or moves so much that no sum of its amounts is sure to fit.
 func (t Transfer) Validate() error {
 	if t.ID == "" || t.Key == "" || len(t.Postings) < 2 {
 		return fault.New(fault.Internal, fault.CodeInternal, "a transfer needs an id, a key and two postings")
 	}
-	var sum credits.Amount
+	var in, out credits.Amount
 	for _, p := range t.Postings {
-		if p.ID == "" || p.Amount == 0 || p.Account == "" || p.Type == "" {
+		if p.ID == "" || p.Amount == 0 || p.Type == "" || !p.Account.known() {
 			return fault.New(fault.Internal, fault.CodeInternal, "posting without id, account, type or amount in transfer %s", t.Key)
 		}
+		side := &in
+		if p.Amount < 0 {
+			side = &out
+		}
 		var err error
-		if sum, err = sum.Add(p.Amount); err != nil {
+		if *side, err = side.Add(p.Amount); err != nil {
 			return fault.New(fault.Internal, fault.CodeInternal, "transfer %s: %v", t.Key, err)
 		}
 	}
-	if sum != 0 {
+	if sum := in + out; sum != 0 {
 		return fault.New(fault.Internal, fault.CodeInternal, "transfer %s does not balance: off by %s", t.Key, sum)
 	}
 	return nil
@@ -126,7 +144,8 @@ func (t Transfer) Validate() error {
 //
 //	Granted + Purchased + Earned - Spent - Held - Reversed = Available
 //
-// holds after every transfer.
+// holds after every transfer. Available is below zero when what was reversed had been spent already: that is the user's
+// debt. While there is one nothing can be held or spent, and whatever comes in pays it first.
 type Balance struct {
 	UserID    string
 	Available credits.Amount
@@ -138,13 +157,17 @@ type Balance struct {
 	Reversed  credits.Amount
 }
 
-// Consistent reports whether the identity above holds and nothing is below zero that must not be.
+// Debt is what the user owes, as a positive amount; 0 if nothing.
+func (b Balance) Debt() credits.Amount { return max(0, -b.Available) }
+
+// Consistent reports whether the identity above holds, nothing is below zero that must not be, and no more is owed than
+// was reversed.
 func (b Balance) Consistent() bool {
-	return b.Granted+b.Purchased+b.Earned-b.Spent-b.Held-b.Reversed == b.Available && b.Available >= 0 && b.Held >= 0
+	return b.Granted+b.Purchased+b.Earned-b.Spent-b.Held-b.Reversed == b.Available && b.Held >= 0 && b.Debt() <= max(0, b.Reversed)
 }
 
 // Deltas adds up, for each user that the transfer touches, what changes in that user's balance; in order of user id,
-// which is the order in which stores take their locks.
+// which is the order in which stores take their locks. The transfer must be a valid one.
 func (t Transfer) Deltas() []Balance {
 	byUser := map[string]*Balance{}
 	for _, p := range t.Postings {
@@ -157,24 +180,7 @@ func (t Transfer) Deltas() []Balance {
 			d = &Balance{UserID: id}
 			byUser[id] = d
 		}
-		if !available {
-			d.Held += p.Amount
-			continue
-		}
-		d.Available += p.Amount
-		switch p.Type {
-		case TypeInitialGrant:
-			d.Granted += p.Amount
-		case TypePurchase:
-			d.Purchased += p.Amount
-		case TypeTaskCredit, TypePlatformFee:
-			d.Earned += p.Amount
-		case TypeTaskDebit, TypeRefund:
-			d.Spent -= p.Amount
-		case TypeReversal:
-			d.Reversed -= p.Amount
-		case TypeHold, TypeRelease: // between the user's own two accounts
-		}
+		d.add(p.Type, available, p.Amount)
 	}
 	out := make([]Balance, 0, len(byUser))
 	for _, d := range byUser {
@@ -184,16 +190,79 @@ func (t Transfer) Deltas() []Balance {
 	return out
 }
 
-// Plus returns the balance after the delta.
-func (b Balance) Plus(d Balance) Balance {
-	return Balance{
-		UserID: b.UserID, Available: b.Available + d.Available, Held: b.Held + d.Held, Granted: b.Granted + d.Granted,
-		Purchased: b.Purchased + d.Purchased, Earned: b.Earned + d.Earned, Spent: b.Spent + d.Spent, Reversed: b.Reversed + d.Reversed,
+// add counts a posting in.
+func (b *Balance) add(typ EntryType, available bool, n credits.Amount) {
+	if !available {
+		b.Held += n
+		return
 	}
+	b.Available += n
+	switch typ {
+	case TypeInitialGrant:
+		b.Granted += n
+	case TypePurchase:
+		b.Purchased += n
+	case TypeTaskCredit, TypePlatformFee:
+		b.Earned += n
+	case TypeTaskDebit, TypeRefund:
+		b.Spent -= n
+	case TypeReversal:
+		b.Reversed -= n
+	case TypeHold, TypeRelease: // between the user's own two accounts
+	}
+}
+
+// Forced reports whether a delta applies to any available balance, because it takes nothing, or nothing that is not
+// reversed. Any other applies only where the available balance covers it. What is held must always cover what is taken.
+func (b Balance) Forced() bool { return b.Available >= 0 || b.Reversed >= -b.Available }
+
+// Apply returns the balance after a delta. Where it does not cover what the delta takes the error is INSUFFICIENT_CREDITS,
+// and where a sum does not fit, credits.ErrRange.
+func (b Balance) Apply(d Balance) (Balance, error) {
+	next := b
+	for _, f := range []struct {
+		to *credits.Amount
+		n  credits.Amount
+	}{
+		{&next.Available, d.Available},
+		{&next.Held, d.Held},
+		{&next.Granted, d.Granted},
+		{&next.Purchased, d.Purchased},
+		{&next.Earned, d.Earned},
+		{&next.Spent, d.Spent},
+		{&next.Reversed, d.Reversed},
+	} {
+		var err error
+		if *f.to, err = f.to.Add(f.n); err != nil {
+			return b, fmt.Errorf("balance of %s: %w", b.UserID, err)
+		}
+	}
+	if err := b.covers(d, next); err != nil {
+		return b, err
+	}
+	if !next.Consistent() {
+		return b, fault.New(fault.Internal, fault.CodeInternal, "the balance of %s would not add up", b.UserID)
+	}
+	return next, nil
+}
+
+func (b Balance) covers(d, next Balance) error {
+	switch {
+	case next.Available < 0 && !d.Forced():
+		return Insufficient(-d.Available, b.Available)
+	case next.Held < 0:
+		return Insufficient(-d.Held, b.Held)
+	}
+	return nil
 }
 
 // Insufficient is the fault of a user whose available balance is below what is required.
 func Insufficient(required, available credits.Amount) *fault.Error {
+	if available < 0 {
+		return fault.New(fault.Payment, fault.CodeInsufficientCredits,
+			"%s credits are needed, and %s are owed since a purchase that had been spent was taken back; buy credits or earn them", required, -available).
+			With("required", required).With("available", available).With("debt", -available)
+	}
 	return fault.New(fault.Payment, fault.CodeInsufficientCredits,
 		"%s credits are needed and %s are available; buy credits or choose a cheaper agent", required, available).
 		With("required", required).With("available", available)

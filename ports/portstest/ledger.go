@@ -2,6 +2,8 @@ package portstest
 
 import (
 	"context"
+	"math"
+	"strings"
 	"time"
 
 	"github.com/nexus-protocol/nexus/domain/credits"
@@ -45,7 +47,98 @@ func sound(ctx context.Context, s ports.Store, userIDs ...string) error {
 			return failf("balance is not consistent: %+v", b)
 		}
 	}
+	r, err := audit(ctx, s)
+	if err != nil {
+		return err
+	}
+	for _, f := range r.Findings {
+		if !strings.HasPrefix(f.About, "task ") { // the checks hold for tasks that there are not
+			return failf("the audit found: %s", f)
+		}
+	}
 	return nil
+}
+
+// audit holds the ledger against itself.
+func audit(ctx context.Context, s ports.Store) (r ledger.Report, err error) {
+	const page = 3 // so that there are several
+	err = s.Read().Audit.Snapshot(ctx, func(ctx context.Context, snap ports.LedgerSnapshot) error {
+		a := ledger.NewAudit(nil)
+		seals, err := pages(ctx, snap.Seals, func(s ledger.Seal) int64 { return s.N }, page)
+		entries, err2 := pages(ctx, snap.Entries, func(e ledger.Booked) int64 { return e.Seq }, page)
+		balances, err3 := pages(ctx, snap.Balances, func(b ledger.Balance) string { return b.UserID }, page)
+		holds, err4 := pages(ctx, snap.OpenHolds, func(h ledger.Hold) string { return h.TaskID }, page)
+		empty, err5 := snap.EmptyTransfers(ctx, page)
+		if err := first(err, err2, err3, err4, err5); err != nil {
+			return err
+		}
+		for _, s := range seals {
+			a.Seal(s)
+			for len(entries) > 0 && entries[0].Seq <= s.To {
+				a.Entry(entries[0])
+				entries = entries[1:]
+			}
+		}
+		for _, e := range entries {
+			a.Entry(e)
+		}
+		for _, b := range balances {
+			a.Balance(b)
+		}
+		for _, h := range holds {
+			a.Open(h)
+		}
+		for _, id := range empty {
+			a.Empty(id)
+		}
+		r = a.Report()
+		return nil
+	})
+	return r, err
+}
+
+// pages reads all there is, few at a time.
+func pages[K, V any](ctx context.Context, read func(context.Context, K, int) ([]V, error), key func(V) K, limit int) (all []V, err error) {
+	for after := *new(K); ; after = key(all[len(all)-1]) {
+		some, err := read(ctx, after, limit)
+		all = append(all, some...)
+		if err != nil || len(some) > limit {
+			return nil, first(err, failf("%d rows where %d were asked for", len(some), limit))
+		}
+		if len(some) < limit {
+			return all, nil
+		}
+	}
+}
+
+// sealAll seals all there is now, few entries at a time. That may have to wait for others who write.
+func sealAll(ctx context.Context, s ports.Store, limit int) error {
+	newest := int64(0)
+	for {
+		last, err := s.Read().Audit.LastSeal(ctx)
+		waiting, err2 := s.Read().Audit.Entries(ctx, last.To, math.MaxInt64, 1_000)
+		to, err3 := s.Read().Audit.Settled(ctx)
+		if err := first(err, err2, err3); err != nil {
+			return err
+		}
+		if n := len(waiting); n > 0 && newest == 0 {
+			newest = waiting[n-1].Seq
+		}
+		if last.To >= newest {
+			return nil
+		}
+		entries, err := s.Read().Audit.Entries(ctx, last.To, to, limit)
+		if err != nil {
+			return err
+		}
+		if len(entries) == 0 {
+			continue
+		}
+		next := last.Next(entries, base)
+		if err := s.Update(ctx, func(ctx context.Context, tx ports.Tx) error { return tx.Ledger.Seal(ctx, next) }); err != nil {
+			return err
+		}
+	}
 }
 
 var ledgerChecks = []Check{
@@ -92,6 +185,133 @@ var ledgerChecks = []Check{
 		return first(place(ctx, s, h), place(ctx, s, other), wantErr("held twice", place(ctx, s, h), ports.ErrDuplicate),
 			capture(ctx, s, h, w.owner.ID, base), wantErr("captured twice", capture(ctx, s, h, w.owner.ID, base), ports.ErrDuplicate),
 			wantErr("released after capture", post(ctx, s, h.Release(base), nil), ports.ErrDuplicate), sound(ctx, s, w.asker.ID, w.owner.ID))
+	})},
+	{"ledger/a part is captured, and refunded", with(func(ctx context.Context, s ports.Store, _ Traits, w world) error {
+		h := ledger.Hold{TaskID: "t", UserID: w.asker.ID, Amount: 1000}
+		part, err := h.CapturePart(610, w.owner.ID, base)
+		back, err2 := h.Refund(610, w.owner.ID, base)
+		if err := first(err, err2, place(ctx, s, h), post(ctx, s, part, nil)); err != nil {
+			return err
+		}
+		b, err := s.Read().Ledger.Balance(ctx, w.asker.ID)
+		if err := first(err, same("after the part", b, ledger.Balance{UserID: w.asker.ID, Available: 99_390, Granted: 100_000, Spent: 610}),
+			post(ctx, s, back, nil), wantErr("refunded twice", post(ctx, s, back, nil), ports.ErrDuplicate)); err != nil {
+			return err
+		}
+		b, err = s.Read().Ledger.Balance(ctx, w.asker.ID)
+		o, err2 := s.Read().Ledger.Balance(ctx, w.owner.ID)
+		fees, err3 := s.Read().Ledger.AccountTotal(ctx, ledger.Fees)
+		return first(err, err2, err3, same("the requester's", b, ledger.Balance{UserID: w.asker.ID, Available: 100_000, Granted: 100_000}),
+			same("the owner's", o, ledger.Balance{UserID: w.owner.ID, Earned: 579, Reversed: 579}), same("fees", fees, credits.Amount(0)),
+			sound(ctx, s, w.asker.ID, w.owner.ID))
+	})},
+	{"ledger/a debt is paid first", with(func(ctx context.Context, s ports.Store, _ Traits, w world) error {
+		bought := ledger.Issue{ID: "cs_1", UserID: w.owner.ID, Amount: 1000, Description: "1000"}
+		gift := ledger.Issue{ID: "g", UserID: w.owner.ID, Amount: 300, Given: true, Description: "Gift"}
+		issue := func(i ledger.Issue) error {
+			t, err := i.Credit(base)
+			return post(ctx, s, t, err)
+		}
+		reverse := func(before, now credits.Amount, step int) error {
+			t, err := bought.Reverse(before, now, step, base)
+			return post(ctx, s, t, err)
+		}
+		spent := ledger.Hold{TaskID: "t", UserID: w.owner.ID, Amount: 800}
+		more := ledger.Hold{TaskID: "u", UserID: w.owner.ID, Amount: 1}
+		if err := first(issue(bought), wantErr("credited twice", issue(bought), ports.ErrDuplicate), place(ctx, s, spent), reverse(0, 600, 1), reverse(600, 1000, 2),
+			wantErr("a step twice", reverse(600, 1000, 2), ports.ErrDuplicate)); err != nil {
+			return err
+		}
+		err := place(ctx, s, more)
+		f, _ := fault.As(err)
+		if err := wantCode("held by a debtor", err, fault.CodeInsufficientCredits); err != nil {
+			return err
+		}
+		b, err := s.Read().Ledger.Balance(ctx, w.owner.ID)
+		if err := first(err, same("the debt that is told", f.Details["debt"], any(credits.Amount(800))),
+			same("in debt", b, ledger.Balance{UserID: w.owner.ID, Available: -800, Held: 800, Purchased: 1000, Reversed: 1000}), sound(ctx, s, w.owner.ID),
+			capture(ctx, s, spent, w.asker.ID, base), issue(gift), wantCode("held by a debtor who paid a part", place(ctx, s, more), fault.CodeInsufficientCredits),
+			reverse(1000, 499, 3), place(ctx, s, more)); err != nil {
+			return err
+		}
+		b, err = s.Read().Ledger.Balance(ctx, w.owner.ID)
+		cleared, err2 := s.Read().Ledger.AccountTotal(ctx, ledger.Clearing)
+		page, _, err3 := s.Read().Ledger.Transactions(ctx, w.owner.ID, ledger.TypeReversal, ports.Page{Limit: 10})
+		if err := first(err, err2, err3, same("reversals", len(page), 3)); err != nil {
+			return err
+		}
+		return first(same("out of debt", b, ledger.Balance{UserID: w.owner.ID, Held: 1, Granted: 300, Purchased: 1000, Spent: 800, Reversed: 499}),
+			same("cleared", cleared, credits.Amount(-501)), same("balance after the first reversal", page[2].BalanceAfter, credits.Amount(-400)), sound(ctx, s, w.owner.ID))
+	})},
+	{"ledger/an overflow is refused", with(func(ctx context.Context, s ports.Store, _ Traits, w world) error {
+		huge, err := ledger.Issue{ID: "h", UserID: w.asker.ID, Amount: math.MaxInt64}.Credit(base)
+		if post(ctx, s, huge, err) == nil {
+			return failf("more than an int64 was booked")
+		}
+		return sound(ctx, s, w.asker.ID)
+	})},
+	{"ledger/seals", with(func(ctx context.Context, s ports.Store, _ Traits, w world) error {
+		h := ledger.Hold{TaskID: "t", UserID: w.asker.ID, Amount: 1000, Title: "Work"}
+		none, err := s.Read().Audit.LastSeal(ctx)
+		if err := first(err, same("before the first", none, ledger.Seal{}), place(ctx, s, h), sealAll(ctx, s, 3), sound(ctx, s, w.asker.ID)); err != nil {
+			return err
+		}
+		last, err := s.Read().Audit.LastSeal(ctx)
+		last.Marks = []byte("x")
+		err2 := s.Update(ctx, func(ctx context.Context, tx ports.Tx) error { return tx.Ledger.Seal(ctx, last) })
+		if err := first(err, wantErr("the same number again", err2, ports.ErrDuplicate), capture(ctx, s, h, w.owner.ID, base.Add(time.Second)), sound(ctx, s, w.asker.ID),
+			same("totals", last.Totals, ledger.Totals{Available: 99_000, Held: 1000, Issuance: -100_000})); err != nil {
+			return err
+		}
+		fees, err := s.Read().Ledger.AccountTotal(ctx, ledger.Fees) // behind the last seal
+		issued, err2 := s.Read().Ledger.AccountTotal(ctx, ledger.Issuance)
+		if err := first(err, err2, same("fees", fees, credits.Amount(50)), same("issued", issued, -ledger.InitialGrant), sealAll(ctx, s, 100)); err != nil {
+			return err
+		}
+		r, err := audit(ctx, s)
+		fees, err2 = s.Read().Ledger.AccountTotal(ctx, ledger.Fees)
+		nothing, err3 := s.Read().Audit.Entries(ctx, 0, 0, 10)
+		return first(err, err2, err3, same("findings", r.Wrong, 0), same("entries, and those that are sealed", [2]int{r.Entries, r.Sealed}, [2]int{9, 9}), same("seals", r.Seals, 3),
+			same("sealed fees", fees, credits.Amount(50)), same("up to nothing", len(nothing), 0),
+			same("totals", r.Totals, ledger.Totals{Available: 99_950, Fees: 50, Issuance: -100_000}))
+	})},
+	{"ledger/a snapshot is of one moment", with(func(ctx context.Context, s ports.Store, _ Traits, w world) error {
+		var before, after []ledger.Booked
+		var balances []ledger.Balance
+		err := s.Read().Audit.Snapshot(ctx, func(ctx context.Context, snap ports.LedgerSnapshot) (err error) {
+			before, err = snap.Entries(ctx, 0, 100)
+			gift, err2 := ledger.Issue{ID: newID(), UserID: w.asker.ID, Amount: 1, Given: true}.Credit(base)
+			if err := first(err, post(ctx, s, gift, err2)); err != nil {
+				return err
+			}
+			balances, err = snap.Balances(ctx, "", 100)
+			if err != nil {
+				return err
+			}
+			after, err = snap.Entries(ctx, 0, 100)
+			return err
+		})
+		if err := first(err, same("entries", len(before), 2), same("entries later", after, before), same("balances", len(balances), 1)); err != nil {
+			return err
+		}
+		b, err := s.Read().Ledger.Balance(ctx, w.asker.ID)
+		return first(err, same("balance", balances[0].Available, ledger.InitialGrant), same("balance outside", b.Available, ledger.InitialGrant+1), sound(ctx, s, w.asker.ID))
+	})},
+	{"ledger/what is held for open tasks", with(func(ctx context.Context, s ports.Store, _ Traits, w world) error {
+		t, events := taskFor(w.asker, w.agent)
+		h := ledger.Hold{TaskID: t.ID, UserID: w.asker.ID, Amount: t.Price}
+		if err := first(s.Update(ctx, insertTask(t, events)), place(ctx, s, h)); err != nil {
+			return err
+		}
+		r, err := audit(ctx, s)
+		if err := first(err, same("findings", r.Findings, []ledger.Finding(nil)), same("holds", r.Holds, 1), post(ctx, s, h.Release(base), nil)); err != nil {
+			return err
+		}
+		r, err = audit(ctx, s)
+		if err := first(err, same("findings of an open task for which nothing is held", len(r.Findings), 1)); err != nil {
+			return err
+		}
+		return same("what it is about", r.Findings[0].About, "task "+t.ID)
 	})},
 	{"ledger/what does not balance is refused", with(func(ctx context.Context, s ports.Store, _ Traits, w world) error {
 		t := ledger.Grant("x", base)

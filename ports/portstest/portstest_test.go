@@ -15,6 +15,7 @@ import (
 
 	"github.com/nexus-protocol/nexus/adapters/inprocess"
 	"github.com/nexus-protocol/nexus/adapters/memory"
+	"github.com/nexus-protocol/nexus/domain/billing"
 	"github.com/nexus-protocol/nexus/domain/fault"
 	"github.com/nexus-protocol/nexus/domain/identity"
 	"github.com/nexus-protocol/nexus/domain/ledger"
@@ -245,6 +246,74 @@ func TestEveryPlantedBugIsCaught(t *testing.T) {
 			}
 			require.ErrorContains(t, portstest.Store(t.Context(), open, portstest.Traits{}), c.found+": ")
 		})
+	}
+}
+
+// credulous is a way of paying with one thing wrong.
+type credulous struct {
+	ports.Payments
+	begin func(ports.Payments, context.Context, billing.Order) (billing.Checkout, error)
+	read  func(ports.Payments, context.Context, ports.Delivery) (billing.Event, error)
+}
+
+func (c credulous) Begin(ctx context.Context, o billing.Order) (billing.Checkout, error) {
+	if c.begin != nil {
+		return c.begin(c.Payments, ctx, o)
+	}
+	return c.Payments.Begin(ctx, o)
+}
+
+func (c credulous) Read(ctx context.Context, d ports.Delivery) (billing.Event, error) {
+	if c.read != nil {
+		return c.read(c.Payments, ctx, d)
+	}
+	return c.Payments.Read(ctx, d)
+}
+
+func TestABadWayOfPayingIsCaught(t *testing.T) {
+	anything := func(body []byte) (e billing.Event, err error) { return e, json.Unmarshal(body, &e) }
+	for name, bad := range map[string]credulous{
+		"another session each time": {begin: func(p ports.Payments, ctx context.Context, o billing.Order) (billing.Checkout, error) {
+			c, err := p.Begin(ctx, o)
+			if !c.Settled {
+				c.SessionID += fmt.Sprint(time.Now().UnixNano())
+			}
+			return c, err
+		}},
+		"whatever is signed by nobody": {read: func(p ports.Payments, ctx context.Context, d ports.Delivery) (billing.Event, error) {
+			if d.Signature == "" {
+				return anything(d.Body)
+			}
+			return p.Read(ctx, d)
+		}},
+		"the future": {read: func(p ports.Payments, ctx context.Context, d ports.Delivery) (billing.Event, error) {
+			e, err := p.Read(ctx, d)
+			if f, ok := fault.As(err); ok && len(d.Signature) > 60 && len(d.Body) > 2 && f.Code == fault.CodeValidation {
+				return anything(d.Body)
+			}
+			return e, err
+		}},
+		"an amount that is off": {read: func(p ports.Payments, ctx context.Context, d ports.Delivery) (billing.Event, error) {
+			e, err := p.Read(ctx, d)
+			e.Amount.Amount++
+			return e, err
+		}},
+		"grants for nothing": {begin: func(p ports.Payments, ctx context.Context, o billing.Order) (billing.Checkout, error) {
+			c, err := p.Begin(ctx, o)
+			if o.Grant != nil {
+				err = nil
+			}
+			return c, err
+		}},
+	} {
+		inner := memory.NewPayments(time.Now)
+		bad.Payments = inner
+		with := portstest.Provider{Sells: true, Gives: true, Now: time.Now(), Sign: inner.Sign, Pay: func(id string) ([]ports.Delivery, error) {
+			d, err := inner.Pay(id)
+			return []ports.Delivery{d}, err
+		}}
+		require.NoError(t, portstest.Payments(t.Context(), inner, with))
+		require.Error(t, portstest.Payments(t.Context(), bad, with), name)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nexus-protocol/nexus/domain/credits"
 	"github.com/nexus-protocol/nexus/domain/fault"
 	"github.com/nexus-protocol/nexus/domain/identity"
 	"github.com/nexus-protocol/nexus/domain/ledger"
@@ -86,6 +87,42 @@ var raceChecks = []Check{
 		})
 		b, err := s.Read().Ledger.Balance(ctx, w.owner.ID)
 		return first(errors.Join(errs...), err, same("earned", int64(b.Earned), int64(32*5*95)), sound(ctx, s, w.asker.ID, w.owner.ID))
+	})},
+	{"race/writers without keys of their own on one account", with(func(ctx context.Context, s ports.Store, _ Traits, w world) error {
+		// All writers credit the same purchases: each counts once, whoever wins.
+		errs := together(24, func(i int) error {
+			for n := range 8 {
+				t, err := ledger.Issue{ID: fmt.Sprint("cs_", (n+i)%8), UserID: w.owner.ID, Amount: credits.Amount(1 << ((n + i) % 8))}.Credit(base)
+				if err := post(ctx, s, t, err); err != nil && !errors.Is(err, ports.ErrDuplicate) {
+					return err
+				}
+			}
+			return nil
+		})
+		b, err := s.Read().Ledger.Balance(ctx, w.owner.ID)
+		return first(errors.Join(errs...), err, same("purchased", b, ledger.Balance{UserID: w.owner.ID, Available: 255, Purchased: 255}), sound(ctx, s, w.owner.ID))
+	})},
+	{"race/seals are made while others write", with(func(ctx context.Context, s ports.Store, _ Traits, w world) error {
+		errs := together(9, func(i int) error {
+			for n := range 12 {
+				var err error
+				if i == 0 {
+					err = sealAll(ctx, s, 5)
+				} else {
+					h := ledger.Hold{TaskID: fmt.Sprintf("t%d.%d", i, n), UserID: w.asker.ID, Amount: 100}
+					err = first(place(ctx, s, h), capture(ctx, s, h, w.owner.ID, base))
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err := first(errors.Join(errs...), sound(ctx, s, w.asker.ID, w.owner.ID), sealAll(ctx, s, 50)); err != nil {
+			return err
+		}
+		r, err := audit(ctx, s)
+		return first(err, same("findings", r.Findings, []ledger.Finding(nil)), same("sealed", r.Sealed, 2+8*12*7))
 	})},
 	{"race/tasks of one agent do not stand in each other's way", with(busyAgent)},
 	{"race/cancels against a completion", with(func(ctx context.Context, s ports.Store, _ Traits, w world) error {

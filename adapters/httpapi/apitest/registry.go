@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -433,9 +434,16 @@ func testScopes(t *testing.T, s *suite) {
 		"create-task":     object{"assignedAgentId": a["id"], "title": "x"},
 		"rate-agent":      object{"taskId": task["id"], "rating": 5},
 		"create-workflow": object{"name": "x", "steps": steps(a, nil)}, "update-workflow": object{},
-		"reply-to-task": object{"message": object{"role": "user", "parts": []any{object{"type": "text", "data": "x"}}}},
+		"reply-to-task":   object{"message": object{"role": "user", "parts": []any{object{"type": "text", "data": "x"}}}},
+		"create-checkout": object{"packageId": "starter"}, "grant-credits": object{"userId": u.userID, "amount": 1, "reason": "x"},
 	}
+	user, own := u, a
+	admins := s.admin.agent(t, Echo, nil)
 	for _, op := range s.spec.operations {
+		u, a := user, own
+		if slices.Contains(forAdmins, op.raw["operationId"]) {
+			u, a = s.admin, admins
+		}
 		needed, ok := op.raw["x-required-scope"].(string)
 		if !ok {
 			assert.NotContains(t, fmt.Sprint(op.raw["security"]), "apiKey", "%s %s takes keys and has no scope", op.method, op.path)

@@ -20,9 +20,10 @@ type agents struct{ access }
 var _ ports.AgentStore = (*agents)(nil)
 
 var (
-	qAgentVersion = hot(`SELECT version, trust_score, trust_bound, featured FROM agents WHERE id = ?`)
-	qLockAgent    = hot(`SELECT version, trust_score, trust_bound, featured FROM agents WHERE id = ?{lock}`).ranked(rankAgent, 0).locks("agent")
-	qAgent        = hot(`SELECT ` + agentColumns + ` FROM agents AS a WHERE a.id = ?`)
+	qAgentVersion = hot(`SELECT version, trust_score, trust_bound, featured FROM agents WHERE id = ?`).
+			inBulk(reads(`SELECT u.n, a.version, a.trust_score, a.trust_bound, a.featured FROM `+rowsOf("t")+` JOIN agents AS a ON a.id = u.c0`, "t"))
+	qLockAgent = hot(`SELECT version, trust_score, trust_bound, featured FROM agents WHERE id = ?{lock}`).ranked(rankAgent, 0).locks("agent")
+	qAgent     = hot(`SELECT ` + agentColumns + ` FROM agents AS a WHERE a.id = ?`)
 
 	qInsertAgent = hot(`INSERT INTO agents (id, trust_score, trust_bound, created_at, ` + savedColumns + `) VALUES (?, ?, ?, ?` + strings.Repeat(", ?", savedCount) + `)`)
 	qSaveAgent   = hot(`UPDATE agents SET ` + strings.ReplaceAll(savedColumns, ",", " = ?,") + ` = ? WHERE id = ?`)
@@ -30,7 +31,7 @@ var (
 		CASE WHEN price = ? AND effective_category = ? AND search_name = ? AND search_skills = ? AND search_description = ? THEN 1 ELSE 0 END FROM agents WHERE id = ?`)
 	qIndexAgent  = hot(`{index}`)
 	qDropTerms   = hot(`DELETE FROM agent_terms WHERE agent_id = ?`)
-	qInsertTerms = hotMulti(`INSERT INTO agent_terms (kind, term, agent_id)`, 3, `ON CONFLICT DO NOTHING`)
+	qInsertTerms = hotMulti(`INSERT INTO agent_terms (kind, term, agent_id)`, "ttt", `ON CONFLICT DO NOTHING`)
 )
 
 const (
@@ -59,15 +60,22 @@ func (v *agents) Lock(ctx context.Context, id string) (registry.Agent, error) {
 
 func (v *agents) find(ctx context.Context, q statement, id string) (a registry.Agent, err error) {
 	err = v.do(ctx, func(ctx context.Context, c *session) error {
-		var version int64
-		var score, bound float64
-		var featured int
-		if err := c.row(ctx, q, []any{id}, &version, &score, &bound, &featured); err != nil {
-			return c.store.wrap(err, "read agent")
+		var s standing
+		seen := false
+		if c.memo != nil && q.id == qAgentVersion.id {
+			s, seen = c.memo.agent(id)
 		}
-		if known, ok := c.store.agents.get(id, version); ok {
+		if !seen {
+			if err := c.row(ctx, q, []any{id}, &s.version, &s.score, &s.bound, &s.featured); err != nil {
+				return c.store.wrap(err, "read agent")
+			}
+			if c.memo != nil {
+				c.memo.sawAgent(id, s)
+			}
+		}
+		if known, ok := c.store.agents.get(id, s.version); ok {
 			a = known
-			a.TrustScore, a.TrustBound, a.Featured = score, bound, featured != 0
+			a.TrustScore, a.TrustBound, a.Featured = s.score, s.bound, s.featured != 0
 			return nil
 		}
 		var r agentRow
@@ -120,6 +128,9 @@ func (v *agents) Save(ctx context.Context, a registry.Agent) error {
 		}
 		if _, err := c.exec(ctx, qSaveAgent, append(r.saved(a), r.ID)...); err != nil {
 			return c.store.wrap(err, "save agent")
+		}
+		if c.memo != nil {
+			c.memo.forgetAgent(r.ID)
 		}
 		switch {
 		case sameTerms != 0 && a.DeletedAt == nil && sameRest != 0:

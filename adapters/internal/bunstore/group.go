@@ -173,6 +173,9 @@ func (t *txn) solo(ctx context.Context, fn func(ctx context.Context, c *session)
 				return err
 			}
 		}
+		if err := c.remember(ctx); err != nil {
+			return err
+		}
 		return fn(ctx, c)
 	})
 }
@@ -295,6 +298,9 @@ func (w *writer) add(r *request) {
 			return
 		}
 		w.open = true
+		if w.careful == 0 { // else what a unit left has to be there before the next one's savepoint
+			w.c.memo = newMemo()
+		}
 	}
 	guarded := w.careful > 0 && w.kept > 0
 	w.careful = max(w.careful-1, 0)
@@ -333,12 +339,16 @@ func (w *writer) add(r *request) {
 			}
 		}
 		w.open, w.ran, w.kept = false, nil, 0
+		w.c.forget()
 	}
 }
 
 // end commits, answers, and runs those that have to run alone.
 func (w *writer) end() {
 	unknown := false
+	if w.open && w.failed == nil && w.kept > 0 {
+		w.failed = w.c.remember(context.Background())
+	}
 	if w.open && w.failed == nil && w.kept > 0 {
 		if w.failed = w.commit(w.ran); w.failed == nil {
 			w.open = false
@@ -361,6 +371,7 @@ func (w *writer) end() {
 	default:
 		w.alone = append(slices.Clone(w.ran), w.alone...)
 	}
+	w.c.forget()
 	w.open, w.ran, w.kept, w.failed = false, w.ran[:0], 0, nil
 	for len(w.alone) > 0 {
 		r := w.alone[0]
@@ -487,6 +498,12 @@ func (w *writer) connect(ctx context.Context) error {
 	c, err := w.store.open(ctx, w.store.cfg.Write)
 	if err != nil {
 		return err
+	}
+	if told := w.store.cfg.Dialect.Writer; told != "" {
+		if err := c.plain(ctx, told); err != nil {
+			c.close(true)
+			return fmt.Errorf("prepare to write: %w", err)
+		}
 	}
 	w.c = c
 	w.store.writeUse.open.Add(1)

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/nexus-protocol/nexus/domain/credits"
@@ -22,23 +23,31 @@ const (
 )
 
 var (
-	qBalance        = hot(`SELECT ` + accountColumns + ` FROM ledger_accounts WHERE user_id = ?`)
+	qBalance     = hot(`SELECT ` + accountColumns + ` FROM ledger_accounts WHERE user_id = ?`)
+	qLockBalance = hot(`SELECT `+accountColumns+` FROM ledger_accounts WHERE user_id = ?{lock}`).ranked(rankMoney, 0).
+			inBulk(reads(`SELECT u.n, `+columnsOf("a", accountColumns)+` FROM `+rowsOf("t")+` JOIN ledger_accounts AS a ON a.user_id = u.c0 ORDER BY u.n{lock} OF a`, "t"))
+	qOpenAccount    = hot(`INSERT INTO ledger_accounts (user_id, `+accountColumns+`) VALUES (?, 0, 0, 0, 0, 0, 0, 0) ON CONFLICT (user_id) DO NOTHING`).ranked(rankMoney, 0)
 	qTransfer       = hot(`SELECT 1 FROM ledger_transfers WHERE key = ?`)
-	qInsertTransfer = hot(`INSERT INTO ledger_transfers (id, key, reference, description, at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING`)
-	// A row is only there to be taken from when it has enough, whatever has happened to it in the meantime.
+	qInsertTransfer = hot(`INSERT INTO ledger_transfers (id, key, reference, description, at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING`).
+			inBulk(inserts(`INSERT INTO ledger_transfers (id, key, reference, description, at)`, "ttttb", `ON CONFLICT (key) DO NOTHING`))
+	// A row is only there to be taken from when it has enough, whatever has happened to it in the meantime; but for what
+	// applies to any balance, and has no floor.
 	qChange = hot(`UPDATE ledger_accounts SET available = available + ?, held = held + ?, granted = granted + ?, purchased = purchased + ?,
 		earned = earned + ?, spent = spent + ?, reversed = reversed + ?
-		WHERE user_id = ? AND available + ? >= 0 AND held + ? >= 0 RETURNING available`).ranked(rankMoney, 7)
+		WHERE user_id = ? AND available + ? >= ? AND held + ? >= 0 RETURNING available`).ranked(rankMoney, 7)
 	// For changes that take nothing: the first one makes the account.
 	qAdd = hot(`INSERT INTO ledger_accounts AS a (user_id, `+accountColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (user_id) DO UPDATE SET available = a.available + excluded.available, held = a.held + excluded.held, granted = a.granted + excluded.granted,
 		purchased = a.purchased + excluded.purchased, earned = a.earned + excluded.earned, spent = a.spent + excluded.spent, reversed = a.reversed + excluded.reversed
 		RETURNING available`).ranked(rankMoney, 0)
-	qInsertEntries = hotMulti(`INSERT INTO ledger_entries (id, transfer_id, account, type, amount, balance_after, at)`, 7, ``)
-	qUsage         = hot(`SELECT at / 86400000000 AS day, type, CAST(SUM(amount) AS BIGINT) FROM ledger_entries
-		WHERE account = ? AND at >= ? AND type IN ('task_debit', 'task_credit') GROUP BY at / 86400000000, type ORDER BY 1`)
-	qAccountTotal = hot(`SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM ledger_entries WHERE account = ?`)
-	qImbalance    = hot(`SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM ledger_entries`)
+	// Of what was locked, and found to have enough.
+	qChangePurse = hot(`UPDATE ledger_accounts SET available = available + ?, held = held + ?, granted = granted + ?, purchased = purchased + ?,
+		earned = earned + ?, spent = spent + ?, reversed = reversed + ? WHERE user_id = ?`).ranked(rankMoney, 7).
+		inBulk(changes(`UPDATE ledger_accounts AS a SET available = a.available + u.c0, held = a.held + u.c1, granted = a.granted + u.c2, purchased = a.purchased + u.c3,
+		earned = a.earned + u.c4, spent = a.spent + u.c5, reversed = a.reversed + u.c6 FROM `+rowsOf("bbbbbbbt")+` WHERE a.user_id = u.c7`, "bbbbbbbt", true, 7))
+	qInsertEntries = hotMulti(`INSERT INTO ledger_entries (id, transfer_id, account, type, amount, balance_after, at)`, "ttttbbb", ``)
+	qAccountTotal  = hot(`SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM ledger_entries WHERE account = ? AND seq > ?`)
+	qImbalance     = hot(`SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM ledger_entries`)
 )
 
 // Balance implements ports.LedgerReader. One statement.
@@ -54,7 +63,17 @@ func (v *books) Balance(ctx context.Context, userID string) (ledger.Balance, err
 }
 
 func readBalance(ctx context.Context, c *session, b *ledger.Balance) error {
-	return c.row(ctx, qBalance, []any{b.UserID}, &b.Available, &b.Held, &b.Granted, &b.Purchased, &b.Earned, &b.Spent, &b.Reversed)
+	if c.memo != nil {
+		if known, ok := c.memo.balance(b.UserID); ok {
+			*b = known
+			return nil
+		}
+	}
+	return c.row(ctx, qBalance, []any{b.UserID}, balanceDest(b)...)
+}
+
+func balanceDest(b *ledger.Balance) []any {
+	return []any{&b.Available, &b.Held, &b.Granted, &b.Purchased, &b.Earned, &b.Spent, &b.Reversed}
 }
 
 // Transactions implements ports.LedgerReader. One statement.
@@ -96,42 +115,28 @@ func (v *books) Transactions(ctx context.Context, userID string, typ ledger.Entr
 	return out, total, nil
 }
 
-// Usage implements ports.LedgerReader. One statement, along all entries of the account in the index.
-func (v *books) Usage(ctx context.Context, userID, fromDay string) ([]ledger.Day, error) {
-	from, err := time.Parse(time.DateOnly, fromDay)
-	if err != nil {
-		return nil, fmt.Errorf("usage from %q: %w", fromDay, err)
-	}
-	var out []ledger.Day
+// AccountTotal implements ports.LedgerReader. One statement, along all entries of the account; for the platform's own two,
+// along those that are not sealed.
+func (v *books) AccountTotal(ctx context.Context, a ledger.Account) (sum credits.Amount, err error) {
 	err = v.do(ctx, func(ctx context.Context, c *session) error {
-		out = nil
-		err := c.each(ctx, qUsage, []any{string(ledger.Available(userID)), from.UnixMicro()}, func(scan func(...any) error) error {
-			var day int64
-			var typ ledger.EntryType
-			var sum credits.Amount
-			if err := scan(&day, &typ, &sum); err != nil {
+		var last ledger.Seal
+		if _, ours := last.Totals.Of(a); ours {
+			if err := c.each(ctx, qLastSeal, nil, func(scan func(...any) error) (err error) {
+				last, err = scanSeal(scan)
 				return err
+			}); err != nil {
+				return c.store.wrap(err, "read the last seal")
 			}
-			date := micros(day * dayMicros).time().Format(time.DateOnly)
-			if n := len(out); n == 0 || out[n-1].Date != date {
-				out = append(out, ledger.Day{Date: date})
-			}
-			d := &out[len(out)-1]
-			if typ == ledger.TypeTaskDebit {
-				d.Spent -= sum
-			} else {
-				d.Earned += sum
-			}
-			return nil
-		})
-		return c.store.wrap(err, "read usage")
+		}
+		var rest credits.Amount
+		if err := c.row(ctx, qAccountTotal, []any{string(a), last.To}, &rest); err != nil {
+			return c.store.wrap(err, "add up an account")
+		}
+		before, _ := last.Totals.Of(a)
+		sum, err = before.Add(rest)
+		return err
 	})
-	return out, err
-}
-
-// AccountTotal implements ports.LedgerReader. One statement, along all entries of the account.
-func (v *books) AccountTotal(ctx context.Context, a ledger.Account) (credits.Amount, error) {
-	return v.sum(ctx, qAccountTotal, string(a))
+	return sum, err
 }
 
 // Imbalance implements ports.LedgerReader. One statement, along all entries there are.
@@ -145,12 +150,16 @@ func (v *books) sum(ctx context.Context, q statement, args ...any) (sum credits.
 }
 
 // Post implements ports.LedgerStore. One statement for each user who has part in it, sent together, then two more, and
-// two when it is refused. Accounts are changed in the order of their user ids, so that two transfers never wait for each
+// two when it is refused; where units share what they know, one for each user of whom nothing is known yet, and the rest
+// at the end for all of them. Accounts are changed in the order of their user ids, so that two transfers never wait for each
 // other.
 func (v *books) Post(ctx context.Context, t ledger.Transfer) error {
 	return v.do(ctx, func(ctx context.Context, c *session) error {
 		if err := t.Validate(); err != nil {
 			return err
+		}
+		if c.memo != nil {
+			return c.memo.post(ctx, c, t)
 		}
 		deltas := t.Deltas()
 		changes := make([]*call, len(deltas))
@@ -168,11 +177,8 @@ func (v *books) Post(ctx context.Context, t ledger.Transfer) error {
 			}
 			after[d.UserID] = left[i]
 		}
-		transfer := &call{statement: qInsertTransfer, args: []any{t.ID, t.Key, t.Reference, t.Description, int64(at(t.At))}}
-		args := make([]any, 0, qInsertEntries.columns*len(t.Postings))
-		for _, e := range t.Entries(after) {
-			args = append(args, e.ID, e.TransferID, string(e.Account), string(e.Type), int64(e.Amount), int64(e.BalanceAfter), int64(at(e.At)))
-		}
+		transfer := insertTransfer(t)
+		args := appendEntries(nil, t.Entries(after))
 		err := c.later(ctx, func() error {
 			if transfer.rows == 0 {
 				return fmt.Errorf("transfer %s: %w", t.Key, ports.ErrDuplicate)
@@ -183,31 +189,57 @@ func (v *books) Post(ctx context.Context, t ledger.Transfer) error {
 	})
 }
 
+func insertTransfer(t ledger.Transfer) *call {
+	return &call{statement: qInsertTransfer, args: []any{t.ID, t.Key, t.Reference, t.Description, int64(at(t.At))}}
+}
+
+func appendEntries(args []any, entries []ledger.Entry) []any {
+	for _, e := range entries {
+		args = append(args, e.ID, e.TransferID, string(e.Account), string(e.Type), int64(e.Amount), int64(e.BalanceAfter), int64(at(e.At)))
+	}
+	return args
+}
+
+// amounts are the parameters of a change of a user's money.
+func amounts(d ledger.Balance) []any {
+	return []any{int64(d.Available), int64(d.Held), int64(d.Granted), int64(d.Purchased), int64(d.Earned), int64(d.Spent), int64(d.Reversed)}
+}
+
+func changePurse(d ledger.Balance) *call {
+	return &call{statement: qChangePurse, args: append(amounts(d), d.UserID)}
+}
+
 // change adds a delta to a user's account, if that has as much, and reads what is available after it.
 func change(d ledger.Balance, after *credits.Amount) *call {
-	sums := []any{int64(d.Available), int64(d.Held), int64(d.Granted), int64(d.Purchased), int64(d.Earned), int64(d.Spent), int64(d.Reversed)}
+	sums := amounts(d)
 	if d.Available >= 0 && d.Held >= 0 {
 		return qAdd.first(append([]any{d.UserID}, sums...), after)
 	}
-	return qChange.first(append(sums, d.UserID, int64(d.Available), int64(d.Held)), after)
+	floor := int64(0)
+	if d.Forced() {
+		floor = math.MinInt64
+	}
+	return qChange.first(append(sums, d.UserID, int64(d.Available), floor, int64(d.Held)), after)
 }
 
 // refused says why a change of an account was not made: the transfer has been booked before, or the account has too
 // little.
 func refused(ctx context.Context, c *session, t ledger.Transfer, d ledger.Balance) error {
-	var one int
-	switch err := c.row(ctx, qTransfer, []any{t.Key}, &one); {
-	case err == nil:
+	if booked(ctx, c, t.Key) {
 		return fmt.Errorf("transfer %s: %w", t.Key, ports.ErrDuplicate)
-	case !errors.Is(err, sql.ErrNoRows):
-		return c.store.wrap(err, "read transfer")
 	}
 	b := ledger.Balance{UserID: d.UserID}
 	if err := readBalance(ctx, c, &b); err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return c.store.wrap(err, "read balance")
 	}
-	if d.Available < 0 && b.Available < -d.Available {
+	if !d.Forced() && b.Available < -d.Available {
 		return ledger.Insufficient(-d.Available, b.Available)
 	}
 	return ledger.Insufficient(-d.Held, b.Held)
+}
+
+// booked tells whether there is a transfer with the key.
+func booked(ctx context.Context, c *session, key string) bool {
+	var one int
+	return c.row(ctx, qTransfer, []any{key}, &one) == nil
 }

@@ -31,7 +31,9 @@ type Call struct {
 	ID    int // of a text that comes again and again and is worth preparing; 0: of none
 	Args  []any
 	Visit func(scan func(...any) error) error // for each row that it returns; nil if none is wanted
-	Rows  int64                               // is set to how many were changed, where none is visited
+	// Each is Visit for a statement whose first column is a number; scan reads the others.
+	Each func(n int, scan func(...any) error) error
+	Rows int64 // is set to how many were changed, where none is visited
 }
 
 // row names what a unit has locked.
@@ -46,6 +48,7 @@ type lockstep struct {
 	lanes   []*lane
 	turn    chan *lane // those that came to wait, or ended
 	held    map[row]*lane
+	memo    *memo
 	begun   bool
 	failure error // of the transaction
 }
@@ -57,6 +60,9 @@ type lane struct {
 	c      *session
 	calls  []*call    // that it waits for
 	behind []deferred // what goes before them
+	wants  *row       // that it waits for, without a statement
+	freed  []row      // that it has no longer
+	last   bool       // what it waits for is all that it has left
 	solo   bool       // it needs the connection itself, until it ends
 	ended  bool       // its function has
 	later  bool       // it waits for the next transaction
@@ -129,6 +135,17 @@ func (l *lane) due(calls []*call) []deferred {
 	return due
 }
 
+// turn waits until the unit has the row for itself. In the unit's goroutine.
+func (l *lane) turn(r row) error {
+	if l.lost != nil {
+		return l.lost
+	}
+	l.wants = &r
+	l.group.turn <- l
+	l.lost = <-l.reply
+	return l.lost
+}
+
 // alone waits until the unit has the connection for itself. In the unit's goroutine.
 func (l *lane) alone(ctx context.Context) error {
 	if err := l.send(ctx, nil); err != nil {
@@ -137,14 +154,14 @@ func (l *lane) alone(ctx context.Context) error {
 	l.solo = true
 	l.group.turn <- l
 	if l.lost = <-l.reply; l.lost == nil {
-		l.c.lane = nil
+		l.c.lane, l.c.memo = nil, nil
 	}
 	return l.lost
 }
 
 // together runs requests in lockstep and answers them, but for those that it leaves to be run again.
 func (w *writer) together(rs []*request) {
-	g := &lockstep{w: w, turn: make(chan *lane, len(rs)), held: map[row]*lane{}}
+	g := &lockstep{w: w, turn: make(chan *lane, len(rs)), held: map[row]*lane{}, memo: newMemo()}
 	if w.c == nil { // which begin does otherwise
 		if w.failed = w.connect(context.Background()); w.failed != nil {
 			w.alone = append(w.alone, rs...)
@@ -163,7 +180,7 @@ func (w *writer) together(rs []*request) {
 			continue
 		}
 		l := &lane{group: g, r: r, reply: make(chan error, 1)}
-		l.c = &session{store: w.store, link: w.c.link, lane: l}
+		l.c = &session{store: w.store, link: w.c.link, lane: l, memo: g.memo}
 		g.lanes = append(g.lanes, l)
 	}
 	for _, l := range g.lanes {
@@ -172,6 +189,7 @@ func (w *writer) together(rs []*request) {
 	g.wait(len(g.lanes))
 	for g.step() {
 	}
+	g.remember()
 	w.open, w.failed = g.begun, g.failure
 	g.close()
 }
@@ -191,6 +209,10 @@ func (l *lane) run() {
 func (g *lockstep) wait(n int) {
 	for range n {
 		l := <-g.turn
+		for _, r := range l.freed {
+			delete(g.held, r)
+		}
+		l.freed = nil
 		if !l.ended {
 			continue
 		}
@@ -204,6 +226,9 @@ func (g *lockstep) wait(n int) {
 
 // step lets the group go on where it can; false when there is nothing left to do.
 func (g *lockstep) step() bool {
+	if g.grant() {
+		return true
+	}
 	var free, blocked, solo, open []*lane
 	spoiled := false
 	for _, l := range g.lanes {
@@ -215,7 +240,7 @@ func (g *lockstep) step() bool {
 			spoiled = spoiled || l.broke()
 		case l.solo:
 			solo = append(solo, l)
-		case g.blocked(l):
+		case l.wants != nil || g.blocked(l):
 			blocked = append(blocked, l)
 		default:
 			free = append(free, l)
@@ -236,17 +261,34 @@ func (g *lockstep) step() bool {
 		return false
 	}
 	batch := slices.DeleteFunc(slices.Clone(free), func(l *lane) bool { return l.rank() != unranked })
-	batch = append(batch, g.heirs(batch, blocked)...)
+	heirs := g.heirs(batch, blocked)
 	if len(batch) == 0 {
-		clean := slices.DeleteFunc(blocked, func(l *lane) bool { return l.c.dirty })
+		clean := slices.DeleteFunc(blocked, func(l *lane) bool { return l.c.dirty || l.wants != nil })
 		if len(clean) > 0 {
 			g.postpone(clean)
 			return true
 		}
 		batch = g.lowest(free)
 	}
-	g.send(batch)
+	g.send(batch, heirs)
 	return true
+}
+
+// grant gives units the rows that they wait for without a statement, as far as they are free.
+func (g *lockstep) grant() bool {
+	var lucky []*lane
+	for _, l := range g.lanes {
+		if !l.ended && l.wants != nil && g.held[*l.wants] == nil {
+			g.held[*l.wants] = l
+			l.wants = nil
+			lucky = append(lucky, l)
+		}
+	}
+	for _, l := range lucky {
+		l.reply <- nil
+	}
+	g.wait(len(lucky))
+	return len(lucky) > 0
 }
 
 // blocked tells whether a unit waits for a row that another one has.
@@ -345,8 +387,8 @@ func (g *lockstep) lowest(free []*lane) []*lane {
 	return batch
 }
 
-// send sends what units wait for, and lets them go on.
-func (g *lockstep) send(batch []*lane) {
+// inOrder is what units wait for, by the rows that they may have to wait for themselves.
+func inOrder(batch []*lane) []*call {
 	type sorted struct {
 		by string // the row that it, or a call of the same unit before it, may have to wait for
 		k  *call
@@ -366,6 +408,18 @@ func (g *lockstep) send(batch []*lane) {
 	for i, s := range all {
 		calls[i] = s.k
 	}
+	return calls
+}
+
+// send sends what units wait for, what their heirs wait for behind it, and lets them go on.
+func (g *lockstep) send(batch, heirs []*lane) {
+	calls := append(inOrder(batch), inOrder(heirs)...)
+	batch = append(batch, heirs...)
+	var known []*call
+	if g.ending(batch) { // what they know together goes with it
+		known = g.memo.write()
+		calls = append(calls, known...)
+	}
 	if err := g.pipeline(calls); err != nil {
 		g.giveUp(err)
 		return
@@ -383,6 +437,10 @@ func (g *lockstep) send(batch []*lane) {
 		}
 		l.calls = nil
 	}
+	if known != nil && short(known) {
+		g.giveUp(errShort)
+		return
+	}
 	for _, l := range batch {
 		l.reply <- nil
 	}
@@ -396,19 +454,26 @@ func (g *lockstep) pipeline(calls []*call) error {
 	if !g.begun {
 		out = append(out, Call{Text: s.cfg.Dialect.Begin})
 	}
-	for _, k := range calls {
-		k.rows = 0
-		out = append(out, Call{ID: k.id, Text: s.sql[k.id], Args: k.args, Visit: k.counted()})
+	lots := s.gather(calls)
+	for _, l := range lots {
+		c, err := l.sent(s)
+		if err != nil {
+			return err
+		}
+		out = append(out, c)
 	}
 	s.counts.roundTrips.Add(1)
 	err := s.cfg.Dialect.Pipeline(g.w.c.conn, out)
-	for i, k := range calls {
-		if k.visit == nil {
-			k.rows = out[len(out)-len(calls)+i].Rows
+	g.begun = true // or perhaps not, which the end of it finds out
+	if err != nil {
+		return err
+	}
+	for i, l := range lots {
+		if err := l.answered(out[len(out)-len(lots)+i]); err != nil {
+			return err
 		}
 	}
-	g.begun = true // or perhaps not, which the end of it finds out
-	return err
+	return nil
 }
 
 // counted is a call's visit, which may look at how many rows there were.
@@ -422,6 +487,42 @@ func (k *call) counted() func(scan func(...any) error) error {
 	}
 }
 
+// remember writes what the units know together, unless all is lost anyway.
+func (g *lockstep) remember() {
+	if g.failure != nil || slices.ContainsFunc(g.lanes, (*lane).broke) {
+		return
+	}
+	g.failure = g.write()
+}
+
+// write writes what the units know together.
+func (g *lockstep) write() error {
+	calls := g.memo.write()
+	if len(calls) == 0 {
+		return nil
+	}
+	err := g.pipeline(calls)
+	if err == nil && short(calls) {
+		err = errShort
+	}
+	return err
+}
+
+// ending tells whether the units of a batch are all that have not ended, and have nothing left after it.
+func (g *lockstep) ending(batch []*lane) bool {
+	for _, l := range g.lanes {
+		if !l.ended && (!l.last || !slices.Contains(batch, l)) {
+			return false
+		}
+	}
+	return true
+}
+
+// short tells that one of the calls did not change what it was to change.
+func short(calls []*call) bool {
+	return slices.ContainsFunc(calls, func(k *call) bool { return k.rows == 0 && k.id != qScore.id })
+}
+
 // alone lets a unit have the connection until it ends. The others wait.
 func (g *lockstep) alone(l *lane) {
 	if !g.begun {
@@ -433,6 +534,10 @@ func (g *lockstep) alone(l *lane) {
 		for _, other := range g.lanes { // it may be a new one
 			other.c.link = g.w.c.link
 		}
+	}
+	if err := g.write(); err != nil {
+		g.giveUp(err)
+		return
 	}
 	l.solo = false
 	l.reply <- nil

@@ -28,6 +28,7 @@ type statement struct {
 	room string // "": it keeps no other unit of the same transaction from the row; else the name of its kind of lock
 	free bool   // it ends the lock on the row instead, before the unit itself does
 	jobs bool   // it is about jobs
+	bulk *bulk  // how it is said of many rows at once; nil if it is not
 }
 
 // rank is the place in the one order in which rows are locked everywhere.
@@ -86,11 +87,14 @@ type multi struct {
 // maxRows is how many rows one statement inserts at most.
 const maxRows = 8
 
-func hotMulti(head string, columns int, tail string) multi {
-	m := multi{columns: columns}
-	row := "(?" + strings.Repeat(", ?", columns-1) + ")"
+// hotMulti makes an INSERT of rows that must all be new. The kinds are those of the columns, as in bulk.
+func hotMulti(head, kinds, tail string) multi {
+	m := multi{columns: len(kinds)}
+	row := "(?" + strings.Repeat(", ?", m.columns-1) + ")"
+	bulk := inserts(head, kinds, tail)
 	for n := 1; n <= maxRows; n++ {
-		m.byRows = append(m.byRows, hot(head+" VALUES "+row+strings.Repeat(", "+row, n-1)+" "+tail))
+		q := hot(head + " VALUES " + row + strings.Repeat(", "+row, n-1) + " " + tail)
+		m.byRows = append(m.byRows, q.inBulk(bulk))
 	}
 	return m
 }
@@ -138,6 +142,7 @@ type session struct {
 	*link
 	store *Store
 	lane  *lane // of a unit that shares the connection with others; nil: nobody else uses it now
+	memo  *memo // what the units of a transaction know together; nil: every change is written at once
 	dirty bool  // something was, or may have been, changed
 }
 
@@ -223,11 +228,47 @@ func (c *session) later(ctx context.Context, check func() error, calls ...*call)
 	return check()
 }
 
+// remember writes what the units of the transaction know together, which begin anew.
+func (c *session) remember(ctx context.Context) error {
+	if c.memo == nil {
+		return nil
+	}
+	calls := c.memo.write()
+	err := c.send(ctx, calls...)
+	if err == nil && short(calls) {
+		err = errShort
+	}
+	return err
+}
+
+// forget ends what they know: the transaction is lost.
+func (c *session) forget() {
+	if c != nil {
+		c.memo = nil
+	}
+}
+
+// turn waits until no other unit of the transaction has the row, which needs no statement.
+func (c *session) turn(r row) error {
+	if c.lane == nil {
+		return nil
+	}
+	return c.lane.turn(r)
+}
+
+// endTurn lets the next one have the row.
+func (c *session) endTurn(r row) {
+	if c.lane != nil {
+		c.lane.freed = append(c.lane.freed, r)
+	}
+}
+
 // flush runs what was left for later.
 func (c *session) flush(ctx context.Context) error {
 	if c.lane == nil || len(c.lane.behind) == 0 {
 		return nil
 	}
+	c.lane.last = true
 	return c.send(ctx)
 }
 

@@ -29,6 +29,7 @@ var (
 		CAST(COALESCE(SUM(CASE WHEN account LIKE 'user:%:held' THEN amount END), 0) AS BIGINT),
 		CAST(COALESCE(SUM(CASE WHEN account = 'platform:fees' THEN amount END), 0) AS BIGINT),
 		CAST(COALESCE(SUM(CASE WHEN account = 'platform:issuance' THEN amount END), 0) AS BIGINT),
+		CAST(COALESCE(SUM(CASE WHEN account = 'platform:clearing' THEN amount END), 0) AS BIGINT),
 		CAST(COALESCE(SUM(amount), 0) AS BIGINT)`
 	qAddUp = hot(`SELECT ` + sums + `, count(*), COALESCE(MAX(seq), 0), COALESCE(MAX(at), 0)
 		FROM (SELECT seq, account, amount, at FROM ledger_entries WHERE seq > ? ORDER BY seq LIMIT ?) AS e`)
@@ -87,17 +88,30 @@ const (
 // totals are the sums of all entries up to one that is settled. Entries are never changed, so they are added up once.
 type totals struct {
 	mu   sync.Mutex
+	from bool // a seal, if there is one
 	seq  int64
 	sums ports.LedgerStats
 	now  func() time.Time
 }
 
 // Ledger implements ports.StatsReader. One statement along the newest entries, and one more when there were many in the
-// last minutes; the first call goes along all there are, a chunk a statement.
+// last minutes; the first call goes along all that are not sealed, a chunk a statement.
 func (v *stats) Ledger(ctx context.Context) (ports.LedgerStats, error) {
 	t := v.ledger
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if !t.from {
+		last, err := (&audits{access: v.access}).LastSeal(ctx)
+		if err != nil {
+			return ports.LedgerStats{}, err
+		}
+		s := last.Totals
+		t.from, t.seq = true, last.To
+		t.sums = ports.LedgerStats{
+			Available: s.Available, Held: s.Held, Fees: s.Fees, Issuance: s.Issuance, Clearing: s.Clearing,
+			Imbalance: s.Available + s.Held + s.Fees + s.Issuance + s.Clearing,
+		}
+	}
 	for {
 		var sum ports.LedgerStats
 		var n int
@@ -129,13 +143,13 @@ func (v *stats) Ledger(ctx context.Context) (ports.LedgerStats, error) {
 }
 
 func dest(s *ports.LedgerStats) []any {
-	return []any{&s.Available, &s.Held, &s.Fees, &s.Issuance, &s.Imbalance}
+	return []any{&s.Available, &s.Held, &s.Fees, &s.Issuance, &s.Clearing, &s.Imbalance}
 }
 
 func plus(a, b ports.LedgerStats) ports.LedgerStats {
 	return ports.LedgerStats{
 		Available: a.Available + b.Available, Held: a.Held + b.Held, Fees: a.Fees + b.Fees, Issuance: a.Issuance + b.Issuance,
-		Imbalance: a.Imbalance + b.Imbalance,
+		Clearing: a.Clearing + b.Clearing, Imbalance: a.Imbalance + b.Imbalance,
 	}
 }
 

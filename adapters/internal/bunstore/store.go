@@ -4,7 +4,8 @@
 // builds the others. The comments name the number of statements. Where units of work run one after the other each is a
 // round trip, and a unit adds its share of BEGIN and COMMIT, and two for a savepoint when it shares them with others.
 // In lockstep those that a step of a unit sends together are one round trip, and so are those of all other units that
-// wait at that time; inserts, the saving of tasks and the end of jobs go with what comes next.
+// wait at that time; inserts, the saving of tasks and the end of jobs go with what comes next. Equal statements are then
+// one, whatever their number says, and money and evidence are read and written once for all units of a transaction.
 package bunstore
 
 import (
@@ -32,6 +33,8 @@ var ErrClosed = errors.New("store: closed")
 type Dialect struct {
 	Name  string
 	Begin string // starts a transaction that may write
+	// Writer is what a connection for writing is told before anything else; "" is nothing.
+	Writer string
 	// Lock is what a SELECT ends with to keep its row from changing; "" where a transaction that may write is alone.
 	Lock string
 	// LockUsers keeps others from adding users until the transaction ends; "" where it is alone.
@@ -47,6 +50,8 @@ type Dialect struct {
 	// Where it is set the units of work of a group run in lockstep, and this is how their statements are sent.
 	Pipeline func(conn *sql.Conn, calls []Call) error
 
+	// Bulk says that a Pipeline takes arrays as parameters, so that equal statements of several units become one.
+	Bulk bool
 	// Clock is a SELECT of the server's time in microseconds; "" where there is no server.
 	Clock string
 
@@ -58,6 +63,14 @@ type Dialect struct {
 	Duplicate func(error) bool
 	// Retryable tells an error after which the same transaction may well succeed.
 	Retryable func(error) bool
+	// Transfers joins the transfer x of each entry e, if there is one, by its id; there are few entries, and many transfers.
+	Transfers string
+	// Snapshot begins a transaction that reads what was committed when it first read, and holds up nobody.
+	Snapshot string
+	// NewestEntry reads the newest number that was drawn for an entry of the ledger, committed or not; NextWriter one that
+	// is above those of all transactions that have written something by now, and OldestWriter the lowest of those that have
+	// not ended, or NextWriter's. "" where there is one writer.
+	NewestEntry, NextWriter, OldestWriter string
 	// Lost tells that the connection is gone. A COMMIT that ends so may have happened.
 	Lost func(error) bool
 
@@ -96,8 +109,9 @@ type Config struct {
 
 // Store is a ports.Store over SQL.
 type Store struct {
-	cfg Config
-	sql []string // of each statement, in this dialect
+	cfg    Config
+	sql    []string // of each statement, in this dialect
+	tables []uint64 // that it touches, by statement
 	// What is said of each statement in traces, and of the database; empty without a tracer.
 	summaries []summary
 	system    string
@@ -124,9 +138,11 @@ func New(cfg Config) *Store {
 	s := &Store{
 		cfg: cfg, queue: make(chan *request, maxGroup), closing: make(chan struct{}), stopped: make(chan struct{}),
 	}
-	s.sql = make([]string, 1+len(statements))
+	s.sql, s.tables = make([]string, 1+len(statements)), make([]uint64, 1+len(statements))
+	known := map[string]int{}
 	for _, q := range statements {
 		s.sql[q.id] = cfg.Dialect.compile(q.text)
+		s.tables[q.id] = tablesOf(q.text, known)
 	}
 	if cfg.Tracer != nil {
 		s.system = map[string]string{"postgres": "postgresql"}[cfg.Dialect.Name]
@@ -140,6 +156,7 @@ func New(cfg Config) *Store {
 	}
 	s.readers = newReaders(s, cfg.Readers)
 	s.reads = newViews(s.readers).reads()
+	s.reads.Audit = &audits{s.readers, &horizon{}}
 	s.reads.Stats = &stats{s.readers, &totals{now: time.Now}}
 	for range cfg.Writers {
 		w := &writer{store: s}
@@ -192,7 +209,7 @@ var qPing = hot(`SELECT 1 FROM users LIMIT 1`)
 
 // compile puts the dialect's words into a statement.
 func (d Dialect) compile(text string) string {
-	text = strings.NewReplacer("{lock}", d.Lock, "{skip}", d.Skip, "{logs}", d.Logs, "{index}", d.Index).Replace(text)
+	text = strings.NewReplacer("{lock}", d.Lock, "{skip}", d.Skip, "{logs}", d.Logs, "{transfers}", d.Transfers, "{index}", d.Index).Replace(text)
 	if !d.Numbered {
 		return text
 	}

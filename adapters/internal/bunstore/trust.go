@@ -24,6 +24,9 @@ const profileColumns = `agent_id, since, updated_at, events, start, damping, rel
 
 const profileColumnCount = 29
 
+// savedPair is what changes of a pair.
+const savedPair = `owner_user_id, tasks, paid, full_weight, counted, updated_at`
+
 // overwritten is the columns of an upsert that take the new values.
 func overwritten(columns string) string {
 	var out []string
@@ -35,21 +38,30 @@ func overwritten(columns string) string {
 }
 
 var (
-	qProfile = hot(`SELECT ` + profileColumns + ` FROM trust_profiles WHERE agent_id = ?`)
+	qProfile = hot(`SELECT ` + profileColumns + ` FROM trust_profiles WHERE agent_id = ?`).
+			inBulk(reads(`SELECT u.n, `+columnsOf("p", profileColumns)+` FROM `+rowsOf("t")+` JOIN trust_profiles AS p ON p.agent_id = u.c0`, "t"))
 	qGivenUp = hot(`SELECT ` + profileColumns + ` FROM trust_profiles WHERE agent_id IN (SELECT id FROM agents WHERE owner_user_id = ? AND deleted_at IS NOT NULL)
 		ORDER BY score, agent_id LIMIT 1`)
 	qDealings = hot(`SELECT COALESCE(p.owner_user_id, ''), COALESCE(p.tasks, 0), COALESCE(p.paid, 0), COALESCE(p.full_weight, 0), COALESCE(p.counted, 0), p.updated_at,
 		COALESCE(r.standing, 0), COALESCE(r.seen, 0), COALESCE(r.agreed, 0), COALESCE(r.disagreed, 0)
-		FROM (SELECT 1 AS one) AS o LEFT JOIN trust_pairs AS p ON p.agent_id = ? AND p.user_id = ? LEFT JOIN trust_raters AS r ON r.user_id = ?`)
+		FROM (SELECT 1 AS one) AS o LEFT JOIN trust_pairs AS p ON p.agent_id = ? AND p.user_id = ? LEFT JOIN trust_raters AS r ON r.user_id = ?`).
+		inBulk(reads(`SELECT u.n, COALESCE(p.owner_user_id, ''), COALESCE(p.tasks, 0), COALESCE(p.paid, 0), COALESCE(p.full_weight, 0), COALESCE(p.counted, 0), p.updated_at,
+		COALESCE(r.standing, 0), COALESCE(r.seen, 0), COALESCE(r.agreed, 0), COALESCE(r.disagreed, 0)
+		FROM `+rowsOf("ttt")+` LEFT JOIN trust_pairs AS p ON p.agent_id = u.c0 AND p.user_id = u.c1 LEFT JOIN trust_raters AS r ON r.user_id = u.c2`, "ttt"))
 	// The agent's row stands for its evidence, of which there may be none yet.
-	qLockEvidence = hot(`SELECT 1 FROM agents WHERE id = ?{lock}`).ranked(rankAgent, 0).locks("evidence")
-	qSavePair     = hot(`INSERT INTO trust_pairs (agent_id, user_id, owner_user_id, tasks, paid, full_weight, counted, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (agent_id, user_id) DO UPDATE SET ` + overwritten("owner_user_id, tasks, paid, full_weight, counted, updated_at"))
+	qLockEvidence = hot(`SELECT 1 FROM agents WHERE id = ?{lock}`).ranked(rankAgent, 0).locks("evidence").
+			inBulk(reads(`SELECT u.n, 1 FROM `+rowsOf("t")+` JOIN agents AS a ON a.id = u.c0 ORDER BY u.n{lock} OF a`, "t"))
+	qSavePair = hot(`INSERT INTO trust_pairs (agent_id, user_id, ` + savedPair + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (agent_id, user_id) DO UPDATE SET ` + overwritten(savedPair)).
+		inBulk(overwrites(`INSERT INTO trust_pairs (agent_id, user_id, `+savedPair+`)`, "tttffffb", `ON CONFLICT (agent_id, user_id) DO UPDATE SET `+overwritten(savedPair), 0, 1))
 	qSaveProfile = hot(`INSERT INTO trust_profiles (`+profileColumns+`) VALUES (?`+strings.Repeat(", ?", profileColumnCount-1)+`)
-		ON CONFLICT (agent_id) DO UPDATE SET `+overwritten(strings.TrimPrefix(profileColumns, "agent_id, "))).ranked(unranked, 0).frees("evidence")
+		ON CONFLICT (agent_id) DO UPDATE SET `+overwritten(strings.TrimPrefix(profileColumns, "agent_id, "))).ranked(unranked, 0).frees("evidence").
+		inBulk(overwrites(`INSERT INTO trust_profiles (`+profileColumns+`)`, "tbbbff"+"ffffffffffff"+"bbbbb"+"ffffff", `ON CONFLICT (agent_id) DO UPDATE SET `+overwritten(strings.TrimPrefix(profileColumns, "agent_id, ")), 0))
 	qInsertEvidence = hot(`INSERT INTO trust_events (id, agent_id, seq, type, score, weight, speed, damping, score_before, score_after, task_id, reason, created_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`)
-	qScore = hot(`UPDATE agents SET trust_score = ?, trust_bound = ? WHERE id = ? AND (trust_score <> ? OR trust_bound <> ?)`)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`).
+		inBulk(inserts(`INSERT INTO trust_events (id, agent_id, seq, type, score, weight, speed, damping, score_before, score_after, task_id, reason, created_at)`, "ttbtffffffttb", `ON CONFLICT DO NOTHING`))
+	qScore = hot(`UPDATE agents SET trust_score = ?, trust_bound = ? WHERE id = ? AND (trust_score <> ? OR trust_bound <> ?)`).
+		inBulk(changes(`UPDATE agents AS a SET trust_score = u.c0, trust_bound = u.c1 FROM `+rowsOf("fftff")+` WHERE a.id = u.c2 AND (a.trust_score <> u.c0 OR a.trust_bound <> u.c1)`, "fftff", false, 2))
 	qJudge = hot(`INSERT INTO trust_raters (user_id, standing, seen, agreed, disagreed) VALUES (?, 0, 0, ?, ?)
 		ON CONFLICT (user_id) DO UPDATE SET agreed = trust_raters.agreed + excluded.agreed, disagreed = trust_raters.disagreed + excluded.disagreed`).ranked(rankAccess, 0)
 	qStand = hot(`INSERT INTO trust_raters (user_id, standing, seen, agreed, disagreed) VALUES (?, ?, 1, 0, 0)
@@ -65,11 +77,21 @@ var (
 
 // Profile implements ports.TrustReader. One statement.
 func (v *trusts) Profile(ctx context.Context, agentID string) (p trust.Profile, ok bool, err error) {
-	err = v.do(ctx, func(ctx context.Context, c *session) error { return readProfile(ctx, c, agentID, &p) })
+	err = v.do(ctx, func(ctx context.Context, c *session) (err error) {
+		if c.memo != nil {
+			var found bool
+			if p, ok, found = c.memo.profile(agentID); found {
+				return nil
+			}
+		}
+		err = readProfile(ctx, c, agentID, &p)
+		ok = err == nil
+		return err
+	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return trust.Profile{}, false, nil
 	}
-	return p, err == nil, err
+	return p, ok, err
 }
 
 // GivenUp implements ports.TrustReader. One statement.
@@ -81,6 +103,33 @@ func (v *trusts) GivenUp(ctx context.Context, ownerUserID string) (p trust.Profi
 		return c.store.wrap(err, "read the profile of a deleted agent")
 	})
 	return p, ok && err == nil, err
+}
+
+// lockEvidence keeps an agent's evidence from changing, where a statement does that.
+func lockEvidence(c *session, agentID string) []*call {
+	if c.store.cfg.Dialect.Lock == "" {
+		return nil
+	}
+	q := qLockEvidence
+	if c.memo != nil { // which sees to it among the units of the transaction
+		q.room = ""
+	}
+	return []*call{q.first([]any{agentID}, new(int))}
+}
+
+// dealings reads what a requester and an agent had to do with each other.
+func dealings(agentID, requesterID string, d *trust.Dealings) *call {
+	d.UserID, d.Rater.UserID = requesterID, requesterID
+	return &call{statement: qDealings, args: []any{agentID, requesterID, requesterID}, visit: func(scan func(...any) error) error {
+		var at sql.NullInt64
+		var seen int
+		err := scan(&d.OwnerUserID, &d.Pair.Tasks, &d.Pair.Paid, &d.Pair.Full, &d.Pair.Counted, &at, &d.Rater.Standing, &seen, &d.Rater.Agreed, &d.Rater.Disagreed)
+		if at.Valid {
+			d.Pair.UpdatedAt = micros(at.Int64).time()
+		}
+		d.Rater.Seen = seen != 0
+		return err
+	}}
 }
 
 func readProfile(ctx context.Context, c *session, agentID string, p *trust.Profile, others ...*call) error {
@@ -112,40 +161,40 @@ func profileInto(q statement, key string, p *trust.Profile) *call {
 func (v *trusts) Lock(ctx context.Context, agentID, requesterID string) (p trust.Profile, d trust.Dealings, ok bool, err error) {
 	err = v.do(ctx, func(ctx context.Context, c *session) error {
 		d = trust.Dealings{}
-		var others []*call
-		if c.store.cfg.Dialect.Lock != "" {
-			var one int
-			others = append(others, qLockEvidence.first([]any{agentID}, &one))
+		if c.memo != nil {
+			p, d, ok, err = c.memo.lock(ctx, c, agentID, requesterID)
+			return err
 		}
+		others := lockEvidence(c, agentID)
 		if requesterID != "" {
-			d.UserID, d.Rater.UserID = requesterID, requesterID
-			var at sql.NullInt64
-			var seen int
-			others = append(others, &call{statement: qDealings, args: []any{agentID, requesterID, requesterID}, visit: func(scan func(...any) error) error {
-				err := scan(&d.OwnerUserID, &d.Pair.Tasks, &d.Pair.Paid, &d.Pair.Full, &d.Pair.Counted, &at, &d.Rater.Standing, &seen, &d.Rater.Agreed, &d.Rater.Disagreed)
-				if at.Valid {
-					d.Pair.UpdatedAt = micros(at.Int64).time()
-				}
-				d.Rater.Seen = seen != 0
-				return err
-			}})
+			others = append(others, dealings(agentID, requesterID, &d))
 		}
-		return readProfile(ctx, c, agentID, &p, others...)
+		err = readProfile(ctx, c, agentID, &p, others...)
+		ok = err == nil
+		return err
 	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return trust.Profile{}, d, false, nil
 	}
-	return p, d, err == nil, err
+	return p, d, ok, err
 }
 
-func savedProfile(p trust.Profile) []*call {
-	return []*call{{statement: qSaveProfile, args: []any{
+func saveProfile(p trust.Profile) *call {
+	return &call{statement: qSaveProfile, args: []any{
 		p.AgentID, int64(at(p.Since)), int64(at(p.UpdatedAt)), p.Events, p.Start, p.Damping,
 		p.Reliability.Sum, p.Reliability.Weight, p.Reliability.FreshSum, p.Reliability.FreshWeight,
 		p.Speed.Sum, p.Speed.Weight, p.Speed.FreshSum, p.Speed.FreshWeight, p.Quality.Sum, p.Quality.Weight, p.Quality.FreshSum, p.Quality.FreshWeight,
 		p.Tasks.Completed, p.Tasks.Failed, p.Tasks.TimedOut, p.Ratings.Count, p.Ratings.Sum, p.Score, p.Bound,
 		p.Components.Reliability, p.Components.Speed, p.Components.Quality, p.Components.Tenure,
-	}}, {statement: qScore, args: []any{p.Score, p.Bound, p.AgentID, p.Score, p.Bound}}}
+	}}
+}
+
+func saveScore(p trust.Profile) *call {
+	return &call{statement: qScore, args: []any{p.Score, p.Bound, p.AgentID, p.Score, p.Bound}}
+}
+
+func savePair(agentID, userID, ownerUserID string, p trust.Pair) *call {
+	return &call{statement: qSavePair, args: []any{agentID, userID, ownerUserID, p.Tasks, p.Paid, p.Full, p.Counted, int64(at(p.UpdatedAt))}}
 }
 
 // Save implements ports.TrustStore. Four statements, sent together but for a rating, which takes one more.
@@ -156,11 +205,9 @@ func (v *trusts) Save(ctx context.Context, p trust.Profile, e trust.Event, d tru
 		}}
 		calls := []*call{event}
 		if d.UserID != "" {
-			calls = append(calls, &call{statement: qSavePair, args: []any{
-				p.AgentID, d.UserID, d.OwnerUserID, d.Pair.Tasks, d.Pair.Paid, d.Pair.Full, d.Pair.Counted, int64(at(d.Pair.UpdatedAt)),
-			}})
+			calls = append(calls, savePair(p.AgentID, d.UserID, d.OwnerUserID, d.Pair))
 		}
-		calls = append(calls, savedProfile(p)...)
+		calls = append(calls, saveProfile(p), saveScore(p))
 		if e.Type == trust.RatingReceived { // which people repeat: find out before anything is changed
 			if err := c.send(ctx, event); err != nil {
 				return c.store.wrap(err, "insert trust event")
@@ -170,16 +217,28 @@ func (v *trusts) Save(ctx context.Context, p trust.Profile, e trust.Event, d tru
 			}
 			calls = calls[1:]
 		}
-		if err := c.send(ctx, calls...); err != nil {
-			return c.store.wrap(err, "save trust profile")
+		check := func() error {
+			if event.rows == 0 {
+				return fmt.Errorf("trust event %s of task %s: %w", e.Type, e.TaskID, ports.ErrDuplicate)
+			}
+			return nil
 		}
-		if event.rows == 0 {
-			return fmt.Errorf("trust event %s of task %s: %w", e.Type, e.TaskID, ports.ErrDuplicate)
+		var err error
+		if c.memo != nil {
+			c.memo.settle(c, p, d)
+			if e.Type != trust.RatingReceived {
+				err = c.later(ctx, check, event)
+			}
+		} else if err = c.send(ctx, calls...); err == nil {
+			err = check()
+		}
+		if err != nil {
+			return c.store.wrap(err, "save trust profile")
 		}
 		if d.UserID == "" || e.Type != trust.RatingReceived {
 			return nil
 		}
-		_, err := c.exec(ctx, qJudge, d.UserID, d.Rater.Agreed, d.Rater.Disagreed)
+		_, err = c.exec(ctx, qJudge, d.UserID, d.Rater.Agreed, d.Rater.Disagreed)
 		return c.store.wrap(err, "save rater")
 	})
 }
@@ -187,7 +246,11 @@ func (v *trusts) Save(ctx context.Context, p trust.Profile, e trust.Event, d tru
 // Settle implements ports.TrustStore. Two statements, sent together.
 func (v *trusts) Settle(ctx context.Context, p trust.Profile) error {
 	return v.do(ctx, func(ctx context.Context, c *session) error {
-		return c.store.wrap(c.send(ctx, savedProfile(p)...), "save trust profile")
+		if c.memo != nil {
+			c.memo.settle(c, p, trust.Dealings{})
+			return nil
+		}
+		return c.store.wrap(c.send(ctx, saveProfile(p), saveScore(p)), "save trust profile")
 	})
 }
 
