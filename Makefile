@@ -52,7 +52,7 @@ trust-sim: ## Try the scores of trust on made-up markets, beside three others
 	$(GO) run ./examples/trustsim -markets 10
 
 bench-discovery: ## Ask 1 000 000 agents on PostgreSQL and 100 000 on SQLite
-	$(GO) test -run '^$$' -bench Discovery -benchtime 1x -timeout 30m ./adapters/postgres
+	NEXUS_TEST_SHARED_BUFFERS=2GB $(GO) test -run '^$$' -bench Discovery -benchtime 1x -timeout 30m ./adapters/postgres
 	$(GO) test -run '^$$' -bench StoreDiscover -benchtime 200x -timeout 30m ./adapters/sqlite
 
 bench-billing: ## Report 90 days of usage over 1 000 000 entries on PostgreSQL

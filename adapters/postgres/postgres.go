@@ -198,9 +198,12 @@ func dialect() bunstore.Dialect {
 // indexedLetters is how many letters of a word the index has: agent_index_terms.
 const indexedLetters = 60
 
-// entries is a query of agent_index: a word is the beginning of one there, as far as it goes; #tags, !skills and =category
+// indexedBeginning is up to how many letters the beginning of a word is an entry of the index: agent_index_prefixed.
+const indexedBeginning = 4
+
+// entries asks agent_index: a word is the beginning of one there, as far as it goes; #tags, !skills and =category
 // are there as a whole.
-func entries(words, anyTag []string, skillID, category string) (query, mark string) {
+func entries(words, anyTag []string, skillID, category string) (index, row, mark string) {
 	everything := strings.Join(words, "") + strings.Join(anyTag, "") + skillID + category
 	r := '~' // a letter that is nowhere in it
 	for ; strings.ContainsRune(everything, r); r++ {
@@ -209,27 +212,31 @@ func entries(words, anyTag []string, skillID, category string) (query, mark stri
 	quoted := func(kind, term string) string {
 		return "'" + mark + strings.NewReplacer("'", "''", `\`, `\\`).Replace(kind+term) + "'"
 	}
-	var all []string
+	var inIndex, inRow, tags []string
 	for _, w := range words { // letters and digits only
-		if r := []rune(w); len(r) > indexedLetters {
-			w = string(r[:indexedLetters])
+		letters := []rune(w)
+		w = string(letters[:min(len(letters), indexedLetters)])
+		inRow = append(inRow, quoted("", w)+":*")
+		if len(letters) <= indexedBeginning {
+			inIndex = append(inIndex, quoted("^", w))
+		} else {
+			inIndex = append(inIndex, quoted("", w)+":*")
 		}
-		all = append(all, quoted("", w)+":*")
 	}
-	var tags []string
 	for _, t := range anyTag {
 		tags = append(tags, quoted("#", t))
 	}
+	var terms []string
 	if len(tags) > 0 {
-		all = append(all, "("+strings.Join(tags, " | ")+")")
+		terms = append(terms, "("+strings.Join(tags, " | ")+")")
 	}
 	if skillID != "" {
-		all = append(all, quoted("!", skillID))
+		terms = append(terms, quoted("!", skillID))
 	}
 	if category != "" {
-		all = append(all, quoted("=", category))
+		terms = append(terms, quoted("=", category))
 	}
-	return strings.Join(all, " & "), mark
+	return strings.Join(append(inIndex, terms...), " & "), strings.Join(append(inRow, terms...), " & "), mark
 }
 
 // lost tells that the connection is of no more use: it broke, or the server goes away.

@@ -27,6 +27,16 @@ CREATE FUNCTION agent_index_terms(a agents) RETURNS tsvector LANGUAGE sql STABLE
 $$;
 -- +goose StatementEnd
 
+-- What the index has: also ^ and the first one to four letters of each word, so that a beginning that many words have is one entry.
+-- +goose StatementBegin
+CREATE FUNCTION agent_index_prefixed(terms tsvector) RETURNS tsvector LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT array_to_tsvector(ARRAY(
+        SELECT t.lexeme FROM unnest(terms) AS t
+        UNION SELECT left(t.lexeme, 2) || '^' || substr(t.lexeme, 3, n) FROM unnest(terms) AS t, generate_series(1, 4) AS n
+            WHERE t.positions IS NOT NULL AND char_length(t.lexeme) >= n + 2))
+$$;
+-- +goose StatementEnd
+
 -- Whoever changes what an agent is found by calls this. What its score does to it, the trigger sees to.
 -- +goose StatementBegin
 CREATE PROCEDURE index_agent(which text) LANGUAGE sql AS $$
@@ -54,7 +64,7 @@ INSERT INTO agent_index (agent_id, price, terms)
     SELECT a.id, a.price, agent_index_terms(a) FROM agents AS a WHERE a.deleted_at IS NULL;
 
 CREATE INDEX agent_terms_by_band ON agent_terms (kind, term, band DESC, agent_id);
-CREATE INDEX agent_index_by_terms ON agent_index USING gin (terms) WITH (fastupdate = off);
+CREATE INDEX agent_index_by_terms ON agent_index USING gin (agent_index_prefixed(terms)) WITH (fastupdate = off);
 ANALYZE agent_terms;
 ANALYZE agent_index;
 
@@ -63,8 +73,12 @@ DROP INDEX agents_by_words;
 ALTER TABLE agents DROP COLUMN words;
 DROP FUNCTION agent_words(text);
 
+-- A pass over the payments looks at the agents that are damped, and at no others that it does not damp.
+CREATE INDEX trust_profiles_damped ON trust_profiles (agent_id, damping) WHERE damping < 1;
+
 -- +goose Down
 
+DROP INDEX trust_profiles_damped;
 -- +goose StatementBegin
 CREATE FUNCTION agent_words(text) RETURNS tsvector LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT array_to_tsvector(ARRAY(SELECT DISTINCT left(w, 60) FROM unnest(string_to_array($1, ' ')) AS w WHERE w <> ''))
@@ -78,4 +92,5 @@ DROP FUNCTION agents_move();
 DROP PROCEDURE index_agent(text);
 DROP FUNCTION agent_index_terms(agents);
 DROP TABLE agent_index;
+DROP FUNCTION agent_index_prefixed(tsvector);
 ALTER TABLE agent_terms DROP COLUMN band;

@@ -74,7 +74,8 @@ type banded struct {
 	now time.Time
 	// One tag or one skill has an index of its own; else there is a query of entries, in which mark stands for the band.
 	kind, term string
-	entries    string
+	entries    string // for the index
+	inRow      string // for a row of it
 	mark       string
 	needsAgent bool // the index does not have all that is asked for
 	long       bool // of a word it has only the beginning
@@ -102,7 +103,7 @@ func bandedQuery(c *session, q registry.Query, now time.Time) *banded {
 	case len(words) == 0 && len(q.SkillTags) == 0:
 		b.kind, b.term = "skill", q.SkillID
 	default:
-		b.entries, b.mark = c.store.cfg.Dialect.Entries(words, q.SkillTags, q.SkillID, q.Category)
+		b.entries, b.inRow, b.mark = c.store.cfg.Dialect.Entries(words, q.SkillTags, q.SkillID, q.Category)
 	}
 	if b.kind != "" {
 		b.needsAgent = b.needsAgent || q.Category != "" || q.MaxPrice != nil
@@ -151,7 +152,7 @@ func (b *banded) found(first, low int, checked bool) (s sqlText) {
 	}
 	s.add("SELECT i.agent_id, b.band FROM generate_series(?::int, ?::int, -1) AS b (band) CROSS JOIN LATERAL (SELECT ", first, low)
 	s.part(b.entriesOf("b.band", b.entries)) // once for each band
-	s.add(" AS q OFFSET 0) AS q CROSS JOIN LATERAL (SELECT i.agent_id FROM agent_index AS i WHERE i.terms @@ q.q")
+	s.add(" AS q OFFSET 0) AS q CROSS JOIN LATERAL (SELECT i.agent_id FROM agent_index AS i WHERE agent_index_prefixed(i.terms) @@ q.q")
 	b.priceIs(&s)
 	check("i.agent_id")
 	s.add(" OFFSET 0) AS i")
@@ -177,7 +178,7 @@ func (b *banded) meets() (s sqlText) {
 		return s
 	}
 	s.add("EXISTS (SELECT 1 FROM agent_index AS i WHERE i.agent_id = a.id AND i.terms @@ ")
-	s.part(b.entriesOf("floor(a.trust_score / 5)::int", b.entries))
+	s.part(b.entriesOf("floor(a.trust_score / 5)::int", b.inRow))
 	b.priceIs(&s)
 	s.add(" OFFSET 0)")
 	return s
@@ -326,10 +327,10 @@ func (b *banded) relevant(ctx context.Context, after *place, page ports.Page) ([
 	s.part(b.entriesOf("b.band", b.entries))
 	s.add(" AS q")
 	for n, w := range words {
-		word, _ := b.c.store.cfg.Dialect.Entries([]string{w}, nil, "", "")
+		_, word, mark := b.c.store.cfg.Dialect.Entries([]string{w}, nil, "", "")
 		for _, field := range "ABD" {
 			s.add(", ")
-			s.add(fmt.Sprintf("replace(?, ?, lpad(b.band::text, 2, '0'))::tsquery AS q%d%c", n, field), strings.Replace(word, "~", b.mark, 1)+string(field), b.mark)
+			s.add(fmt.Sprintf("replace(?, ?, lpad(b.band::text, 2, '0'))::tsquery AS q%d%c", n, field), word+string(field), mark)
 		}
 	}
 	s.add(" OFFSET 0) AS q CROSS JOIN LATERAL (SELECT i.agent_id, ")
@@ -340,7 +341,7 @@ func (b *banded) relevant(ctx context.Context, after *place, page ports.Page) ([
 		s.add(fmt.Sprintf("CASE WHEN i.terms @@ q.q%[1]dA THEN %[2]d ELSE 0 END + CASE WHEN i.terms @@ q.q%[1]dB THEN %[3]d ELSE 0 END + CASE WHEN i.terms @@ q.q%[1]dD THEN %[4]d ELSE 0 END",
 			n, registry.WeightName, registry.WeightSkill, registry.WeightDescription))
 	}
-	s.add(" AS first FROM agent_index AS i WHERE i.terms @@ q.q")
+	s.add(" AS first FROM agent_index AS i WHERE agent_index_prefixed(i.terms) @@ q.q")
 	b.priceIs(&s)
 	if b.needsAgent {
 		s.add(" AND EXISTS (SELECT 1 FROM agents AS a WHERE a.id = i.agent_id AND ")

@@ -85,10 +85,10 @@ type Dialect struct {
 	Index string
 	// Cached is what goes before the parameters of a statement whose plan the connection is to keep; nil for nothing.
 	Cached []any
-	// Entries asks an index of agents, agent_index, for all words and terms, in the band of trust whose two digits take the
-	// place of mark. That of one word, with A, B or D after it, asks for it in the name, the skills or the description. nil: there
-	// is no such index.
-	Entries func(words, anyTag []string, skillID, category string) (query, mark string)
+	// Entries asks for all words and terms, in the band of trust whose two digits take the place of mark: index asks the index of
+	// agents, agent_index, and row a row of it. What row is for one word, with A, B or D after it, asks for it in the name, the skills or
+	// the description. nil: there is no such index.
+	Entries func(words, anyTag []string, skillID, category string) (index, row, mark string)
 }
 
 // Config is what a store is made of. Write and Read may be the same.

@@ -71,6 +71,7 @@ var (
 	qLockPace = hot(`INSERT INTO trust_paces (skill_id, weights, updated_at) VALUES (?, '', 0)
 		ON CONFLICT (skill_id) DO UPDATE SET skill_id = excluded.skill_id RETURNING weights, updated_at`).ranked(rankAccess, 0).locks("pace")
 	qSavePace = hot(`UPDATE trust_paces SET weights = ?, updated_at = ? WHERE skill_id = ?`)
+	qDamped   = hot(`SELECT agent_id, damping FROM trust_profiles WHERE damping < 1 AND agent_id > ? ORDER BY agent_id LIMIT ?`)
 	qScoreAt  = hot(`SELECT score_after FROM trust_events WHERE agent_id = ? AND created_at < ? ORDER BY created_at DESC, id DESC LIMIT 1`)
 )
 
@@ -314,6 +315,21 @@ func (v *trusts) Payments(ctx context.Context, afterAgentID, afterUserID string,
 			out = append(out, p)
 			return err
 		}), "read payments")
+	})
+	return out, err
+}
+
+// Damped implements ports.TrustReader. One statement, by an index of the damped ones.
+func (v *trusts) Damped(ctx context.Context, afterAgentID string, limit int) ([]trust.Damping, error) {
+	var out []trust.Damping
+	err := v.do(ctx, func(ctx context.Context, c *session) error {
+		out = nil
+		return c.store.wrap(c.each(ctx, qDamped, []any{afterAgentID, limit}, func(scan func(...any) error) error {
+			var d trust.Damping
+			err := scan(&d.AgentID, &d.Damping)
+			out = append(out, d)
+			return err
+		}), "read damped agents")
 	})
 	return out, err
 }
