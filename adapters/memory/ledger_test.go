@@ -11,7 +11,7 @@ import (
 )
 
 func TestLedger(t *testing.T) {
-	t.Run("model", func(t *testing.T) { ledgertest.Model(t, memory.New(), ledgertest.Ops(4_000)) })
+	t.Run("model", func(t *testing.T) { ledgertest.Model(t, memory.New(), ledgertest.Ops(2_000)) })
 	t.Run("writers", func(t *testing.T) {
 		_, err := ledgertest.Writers(t.Context(), memory.New(), ledgertest.For(500*time.Millisecond))
 		require.NoError(t, err)
