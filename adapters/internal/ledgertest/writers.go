@@ -66,7 +66,7 @@ func Writers(ctx context.Context, s ports.Store, d time.Duration) (booked int64,
 	late := end.Add(30 * time.Second)
 	goOn := func() bool { // longer where the machine has so much else to do that nothing was tried yet
 		now := time.Now()
-		return now.Before(end) || now.Before(late) && (done.Load() < writers || refused.Load() == 0 || repeated.Load() == 0)
+		return now.Before(end) || now.Before(late) && (done.Load() < 2*writers || refused.Load()+repeated.Load() < 2*writers)
 	}
 	var wg sync.WaitGroup
 	for i := range writers {
