@@ -51,7 +51,8 @@ type Reads struct {
 	Usage      UsageReader
 	Statements StatementReader
 	Secrets    SecretReader
-	CallBacks CallBackReader
+	CallBacks  CallBackReader
+	Push       PushReader
 }
 
 // Tx is a running transaction.
@@ -66,6 +67,7 @@ type Tx struct {
 	Jobs      JobStore
 	Answers   AnswerStore
 	CallBacks CallBackStore
+	Push      PushStore
 	Workflows WorkflowStore
 	Runs      RunStore
 	Purchases PurchaseStore

@@ -135,8 +135,8 @@ func fill(path string, ids map[string]any) string {
 // open are the routes that ask for no credential. There are no others.
 var open = []string{
 	"POST /auth/signup", "POST /auth/login", "POST /auth/logout", "GET /api/v1/health", "GET /livez", "GET /readyz",
+	"GET /auth/login", "GET /auth/signup", "GET /", "GET /docs", "GET /openapi.json", "GET /billing/return",
 	"GET /api/v1/billing/packages", "POST /api/v1/billing/webhook",
-	"GET /auth/login", "GET /auth/signup", "GET /", "GET /docs", "GET /openapi.json",
 }
 
 // forAdmins are the operations that only an admin may ask for.
