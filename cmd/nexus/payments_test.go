@@ -199,6 +199,7 @@ func TestPaymentsOutliveTheServer(t *testing.T) {
 			sum, err := s.look(t).Read().Ledger.Imbalance(t.Context())
 			require.NoError(t, err)
 			require.Zero(t, sum)
+			s.audited() // while the server runs
 			for _, c := range payers {
 				var b balanceJSON
 				_, err := c.call("GET", "/api/v1/billing/balance", nil, &b)
