@@ -216,7 +216,9 @@ func (s *server) mountBilling() {
 		return answerList(l, err, purchase)
 	})
 	s.mountWebhook()
-	s.handle(route{method: "GET", path: "/billing/return", access: public}, func(x *exchange, r *http.Request) {
+	s.page(route{
+		method: "GET", path: "/billing/return", access: public, id: "get-return", tag: tagBilling, summary: "The page that payers come back to", status: http.StatusOK,
+	}, func(x *exchange, r *http.Request) {
 		s.showPage(x, r, http.StatusOK, "return.html", r.URL.Query().Get("checkout") == "success")
 	})
 	registerCreate(s, route{

@@ -142,8 +142,8 @@ func TestNoRouteIsPublicByMistake(t *testing.T) {
 	}
 	slices.Sort(open)
 	assert.Equal(t, []string{
-		"GET /api/v1/health", "GET /auth/login", "GET /auth/signup", "GET /docs", "GET /livez", "GET /openapi.json", "GET /readyz", "GET /{$}",
-		"POST /auth/login", "POST /auth/logout", "POST /auth/signup",
+		"GET /api/v1/billing/packages", "GET /api/v1/health", "GET /auth/login", "GET /auth/signup", "GET /billing/return", "GET /docs", "GET /livez", "GET /openapi.json", "GET /readyz", "GET /{$}",
+		"POST /api/v1/billing/webhook", "POST /auth/login", "POST /auth/logout", "POST /auth/signup",
 	}, open)
 }
 

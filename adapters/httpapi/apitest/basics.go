@@ -135,7 +135,7 @@ func fill(path string, ids map[string]any) string {
 // open are the routes that ask for no credential. There are no others.
 var open = []string{
 	"POST /auth/signup", "POST /auth/login", "POST /auth/logout", "GET /api/v1/health", "GET /livez", "GET /readyz",
-	"GET /api/v1/billing/packages", "POST /api/v1/billing/webhook",
+	"GET /api/v1/billing/packages", "POST /api/v1/billing/webhook", "GET /billing/return",
 	"GET /auth/login", "GET /auth/signup", "GET /", "GET /docs", "GET /openapi.json",
 }
 
