@@ -217,7 +217,8 @@ func (s *server) mountBilling() {
 	})
 	s.mountWebhook()
 	s.page(route{
-		method: "GET", path: "/billing/return", access: public, id: "get-return", tag: tagBilling, summary: "The page that payers come back to", status: http.StatusOK,
+		method: "GET", path: "/billing/return", access: public,
+		id: "get-billing-return", tag: tagBilling, summary: "The page after a checkout", status: http.StatusOK,
 	}, func(x *exchange, r *http.Request) {
 		s.showPage(x, r, http.StatusOK, "return.html", r.URL.Query().Get("checkout") == "success")
 	})
