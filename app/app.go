@@ -123,7 +123,7 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &core{Config: cfg, turns: turns{limit: cfg.MaxCallsPerAgent}, places: make(chan struct{}, cfg.MaxCalls), pushes: make(chan struct{}, maxPushes), receivers: turns{limit: maxPushesPerHost}}
+	c := &core{Config: cfg, turns: turns{limit: cfg.MaxCallsPerAgent}, places: make(chan struct{}, cfg.MaxCalls), pushes: make(chan struct{}, maxPushes), receivers: turns{limit: maxPushesPerHost}, askers: turns{limit: maxPushesPerUser}}
 	c.feedTasks()
 	c.feedRuns()
 	e := &Engine{
@@ -155,6 +155,7 @@ type core struct {
 	// Notifications have places and turns of their own, so that slow receivers take none from agents.
 	pushes    chan struct{}
 	receivers turns // by host
+	askers    turns // by user
 	adrift    adrift
 	feeds     feeds[TaskEvent]       // the tasks that are watched
 	runs      feeds[scheduler.Event] // the runs that are watched
