@@ -30,6 +30,13 @@ type Config struct {
 	Limits ports.RateLimiter
 	// Events wakes those who watch tasks. nil: nobody is woken, and watchers look every two seconds.
 	Events ports.Events
+	// CallBackURL, if set, is where an agent can reach Gateway.CalledBack about a task. nil: agents are only asked.
+	CallBackURL func(taskID string) string
+
+	// Payments is whom credits are bought from, and Grants what admins give is asked of. nil: there is nobody, and to try is
+	// PAYMENTS_NOT_CONFIGURED.
+	Payments ports.Payments
+	Grants   ports.Payments
 	// Notifier tells those outside who asked for it what happens to tasks. nil: nobody can ask for it.
 	Notifier ports.Notifier
 	// SealKeys are keys of 32 bytes that callers' secrets are sealed with while the store keeps them: the first seals, all
@@ -152,13 +159,16 @@ type core struct {
 	places  chan struct{} // one for each call that is under way
 	crew    atomic.Pointer[crew]
 	waiting atomic.Int64 // claimed jobs without one
+	adrift  adrift
+	feeds   feeds[TaskEvent]       // the tasks that are watched
+	runs    feeds[scheduler.Event] // the runs that are watched
+	cursors cursors
+	paces   paces
+	callKey atomic.Pointer[[]byte] // of the tokens of call-backs, once it is known
 	// Notifications have places and turns of their own, so that slow receivers take none from agents.
 	pushes    chan struct{}
 	receivers turns // by host
 	askers    turns // by user
-	adrift    adrift
-	feeds     feeds[TaskEvent]       // the tasks that are watched
-	runs      feeds[scheduler.Event] // the runs that are watched
 }
 
 // now is cut to what every store keeps, so that an answer says the same now and later.
@@ -174,7 +184,8 @@ type unit struct {
 
 	refs    []ports.Ref // jobs to be dispatched,
 	streams []string    // streams that grew, to be published, and
-	ends    []task.Task // tasks that ended, to be told, once the unit is committed
+	ends    []task.Task // tasks that ended, to be told, and
+	timed   []timed     // what they took, to be noted, once the unit is committed
 
 	begun  []*begun                 // calls that begin once the unit is committed
 	runs   map[string]scheduler.Run // that it has locked, as it has made them
@@ -247,6 +258,7 @@ func (c *core) commit(ctx context.Context, fn func(ctx context.Context, u *unit)
 	for _, b := range done.begun {
 		c.begin(b)
 	}
+	c.paces.note(done.timed)
 	if len(done.refs) > 0 {
 		c.Queue.Dispatch(done.refs...)
 	}
@@ -285,10 +297,12 @@ const (
 	maxOffset    = 1_000_000
 )
 
-// Page is a stretch of a list as a caller asks for it. A nil Limit means the list's default.
+// Page is a stretch of a list as a caller asks for it. A nil Limit means the list's default. Cursor, for lists that have
+// them, is List.Next of an earlier answer to the same question, and takes the place of Offset.
 type Page struct {
 	Limit  *int
 	Offset int
+	Cursor string
 }
 
 func (p Page) resolve(standard, most int) (ports.Page, error) {
@@ -308,6 +322,7 @@ type List[T any] struct {
 	Total  int
 	Limit  int
 	Offset int
+	Next   string // the cursor of what comes after, for lists that have them; "" at the end
 }
 
 func list[T any](items []T, total int, p ports.Page) List[T] {

@@ -84,14 +84,17 @@ func (r *rig) with(change ...func(*app.Config)) {
 }
 
 // work runs the worker until the test ends.
-func (r *rig) work() {
-	ctx, stop := context.WithCancel(context.Background())
+func (r *rig) work() { r.t.Cleanup(r.workUntil()) }
+
+// workUntil runs the worker until it is told to stop.
+func (r *rig) workUntil() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.Worker.Run(ctx, time.Second) }()
-	r.t.Cleanup(func() {
-		stop()
+	return func() {
+		cancel()
 		require.NoError(r.t, <-done)
-	})
+	}
 }
 
 func (r *rig) user() identity.Caller {

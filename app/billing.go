@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/nexus-protocol/nexus/domain/credits"
@@ -12,7 +11,7 @@ import (
 	"github.com/nexus-protocol/nexus/domain/ledger"
 )
 
-// Billing is a user's view of the credits.
+// Billing is a user's view of the credits, and how there come to be more of them.
 type Billing struct{ *core }
 
 // Balance returns the caller's money. One read.
@@ -35,10 +34,8 @@ func (s *Billing) Transactions(ctx context.Context, c identity.Caller, typ ledge
 	if err := identity.Authorize(c, identity.BillingRead, identity.Resource{}); err != nil {
 		return none, err
 	}
-	if typ != "" && !slices.Contains(ledger.EntryTypes(), typ) {
-		var bad fault.Fields
-		bad.Add("type", "must be one of %v", ledger.EntryTypes())
-		return none, bad.Err()
+	if err := checkType(typ); err != nil {
+		return none, err
 	}
 	page, err := p.resolve(transactionsLimit, maxTransactionsLimit)
 	if err != nil {
@@ -59,7 +56,8 @@ type Usage struct {
 	TotalEarned credits.Amount
 }
 
-// Usage returns the caller's usage in a period of 7d, 30d ("" too) or 90d. Days are UTC.
+// Usage returns the caller's usage in a period of 7d, 30d ("" too) or 90d: all its days in UTC, those on which nothing
+// happened too. It is exact up to this moment. Two reads.
 func (s *Billing) Usage(ctx context.Context, c identity.Caller, period string) (Usage, error) {
 	if err := identity.Authorize(c, identity.BillingRead, identity.Resource{}); err != nil {
 		return Usage{}, err
@@ -78,6 +76,7 @@ func (s *Billing) Usage(ctx context.Context, c identity.Caller, period string) (
 	if err != nil {
 		return Usage{}, fmt.Errorf("read usage: %w", err)
 	}
+	s.foldSoon(ctx, c.UserID)
 	byDate := make(map[string]ledger.Day, len(found))
 	for _, d := range found {
 		byDate[d.Date] = d

@@ -15,6 +15,7 @@ import (
 var (
 	LimitTasks          = ports.RateRule{Name: "tasks", Limit: 30, Per: time.Minute}
 	LimitRuns           = ports.RateRule{Name: "runs", Limit: 30, Per: time.Minute}
+	LimitCheckout       = ports.RateRule{Name: "checkout", Limit: 10, Per: time.Minute}
 	LimitDashboardTasks = ports.RateRule{Name: "dashboard-tasks", Limit: 20, Per: time.Minute}
 )
 

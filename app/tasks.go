@@ -316,6 +316,12 @@ func (c *core) learn(ctx context.Context, u *unit, t task.Task, agent registry.A
 	switch {
 	case t.Status == task.Completed:
 		e.Type, e.Reason, e.Took = trust.TaskCompleted, "completed the task", t.CompletedAt.Sub(*t.StartedAt)
+		if !e.Own {
+			var err error
+			if e.Median, err = c.median(ctx, u, t.SkillID); err != nil {
+				return err
+			}
+		}
 	case t.Status == task.Failed && t.Error.Code == task.ErrTimeout:
 		e.Type, e.Reason = trust.TaskTimeout, t.Error.Message
 	case t.Status == task.Failed:
@@ -359,6 +365,9 @@ func (c *core) weigh(ctx context.Context, u *unit, agent registry.Agent, t task.
 	next, ev := trust.Apply(p, e, *c.Weights)
 	if event != nil {
 		*event = ev
+	}
+	if e.Type == trust.TaskCompleted && t.SkillID != "" && ev.Weight > 0 {
+		u.timed = append(u.timed, timed{t.SkillID, e.Took, ev.Weight, e.At})
 	}
 	if err := u.Tx.Trust.Save(ctx, next, ev, d); err != nil {
 		return fmt.Errorf("save trust profile: %w", err)

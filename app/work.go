@@ -28,6 +28,8 @@ const (
 	jobRunTick    = "run.tick"         // subject: a run; begin the attempts that are due
 	jobRunStep    = "run.step"         // subject: a step's attempt, by scheduler.Key; check its input and begin it
 	jobCancelRuns = "workflow.cancel"  // subject: a deleted workflow; cancel the runs it still has
+	jobPayment    = "payment.event"    // subject: an event that a provider told; do what follows from it
+	jobFoldUsage  = "usage.fold"       // subject: a user, or all; sum up the days of usage
 	jobPush       = "push.tell"        // subject: a push configuration; tell its receiver what it does not know yet
 )
 
@@ -44,6 +46,7 @@ const (
 	retryMax      = 30 * time.Second
 	followFirst   = 250 * time.Millisecond // before a working agent is asked again; grows to followMax
 	followMax     = 5 * time.Second
+	followCalling = time.Minute      // before one is asked again that has called back about the task, if it does not call
 	maxDeliveries = 50               // of one call, counting crashes: then the answer itself is at fault
 	cancelBudget  = 10 * time.Second // for telling an agent
 
@@ -90,10 +93,14 @@ func (w *Worker) Run(ctx context.Context, grace time.Duration) error {
 	}{
 		{leaseRenew, w.renew, work}, // as long as handlers run
 		{sweepEvery, w.sweep, ctx},
+		{paceEvery, w.savePaces, ctx},
 		{tidyEvery, w.tidy, ctx},
 		{sealEvery, w.sealSoon, ctx},
 		{passEvery, func(ctx context.Context) error {
 			return w.update(ctx, func(ctx context.Context, u *unit) error {
+				if err := u.enqueue(ctx, jobFoldUsage, foldAll, u.now, ports.PriorityHousekeeping); err != nil {
+					return err
+				}
 				return u.enqueue(ctx, jobTrustPass, "all", u.now, ports.PriorityHousekeeping)
 			})
 		}, ctx},
@@ -129,6 +136,11 @@ func (w *Worker) Run(ctx context.Context, grace time.Duration) error {
 	hands.leave()
 	stop()
 	chores.Wait()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), paceLast)
+	defer cancel()
+	if err := w.savePaces(last); err != nil {
+		w.Logger.DebugContext(ctx, "what tasks took of late is lost", "error", err)
+	}
 	return err
 }
 
@@ -166,6 +178,9 @@ func (w *Worker) tidy(ctx context.Context) error {
 		_, err := u.Sessions.DeleteExpired(ctx, u.now)
 		if err == nil {
 			_, err = u.Answers.DeleteUntil(ctx, u.now.Add(-answersKept))
+		}
+		if err == nil && w.CallBackURL != nil {
+			_, err = u.CallBacks.DeleteUntil(ctx, u.now.Add(-2*task.MaxTimeout)) // of tasks that have ended long since
 		}
 		if err == nil {
 			_, err = u.Push.DeleteUntil(ctx, u.now.Add(-pushKept))
@@ -335,11 +350,15 @@ func (w *Worker) do(ctx, callCtx context.Context, job ports.Job, call *forwardin
 		return w.probe(ctx, job)
 	case jobAssign:
 		return w.assign(ctx, job)
-	case jobTrustPass, jobSeal, jobDrain, jobCancelRuns:
+	case jobPayment:
+		return w.payment(ctx, job)
+	case jobTrustPass, jobSeal, jobDrain, jobCancelRuns, jobFoldUsage:
 		clear := w.drain
 		switch job.Kind {
 		case jobCancelRuns:
 			clear = w.cancelRuns
+		case jobFoldUsage:
+			clear = w.foldUsage
 		case jobTrustPass:
 			clear = func(ctx context.Context, _ string) error { return w.pass(ctx) }
 		case jobSeal:
@@ -446,6 +465,7 @@ type forwarding struct {
 	message task.Message // to be given to the agent
 	seq     int64        // its place in the log; 0: there is none, only ask how the agent is getting on
 	begun   bool
+	calls   int // how often the agent has called back about the task until then
 }
 
 func (f forwarding) call() ports.Call {
@@ -481,6 +501,11 @@ func (w *Worker) over(ctx context.Context, u *unit, job ports.Job, t task.Task, 
 // begin works out what the agent is to be given, and notes that it is being called.
 func (w *Worker) begin(ctx context.Context, u *unit, f *forwarding) (err error) {
 	f.begun = true
+	if w.CallBackURL != nil && f.task.RemoteTaskID != "" {
+		if f.calls, err = u.CallBacks.Count(ctx, f.task.ID); err != nil {
+			return fmt.Errorf("count call-backs: %w", err)
+		}
+	}
 	if !f.task.Unheard() {
 		return nil
 	}
@@ -526,6 +551,9 @@ func (w *Worker) forward(ctx, callCtx context.Context, job ports.Job, f forwardi
 	if f.seq == 0 {
 		answer, err = w.Config.Agents.Follow(callCtx, in)
 	} else {
+		if in.CallBack, err = w.callBack(ctx, f.task.ID); err != nil {
+			return err
+		}
 		answer, err = w.Config.Agents.Send(callCtx, in)
 	}
 	var failed *ports.CallError
@@ -577,6 +605,11 @@ func (w *Worker) forward(ctx, callCtx context.Context, job ports.Job, f forwardi
 		case t.Status.Ended():
 			return u.Jobs.Finish(ctx, job)
 		case again > 0:
+			if failed == nil && answer.State == ports.AnswerWorking && !t.Unheard() {
+				if again, err = w.unlessCalled(ctx, u, t, f.calls, again); err != nil {
+					return err
+				}
+			}
 			return u.retry(ctx, job, u.now.Add(again))
 		case t.Unheard(): // the requester said more meanwhile
 			return u.retry(ctx, job, u.now)

@@ -31,11 +31,19 @@ type Call struct {
 	Message      task.Message // its id is the same on every attempt
 	RemoteTaskID string       // the agent's, once it is known
 	ContextID    string
+	// CallBack, if set, is given to an agent that says it can call back, with a message that it is to answer in one piece.
+	CallBack *CallBack
 	// Hear is given what an agent says and makes while it works, as it comes: the ids, and messages and artifacts that
 	// are whole. It is not called again before it has returned, nor after the call has; what it was given is in the answer
 	// that the agent ends with too, if it ends within the call. Its error ends the call. Without it, or with an agent that does not stream, what an agent
 	// says comes with the answer that ends its task.
 	Hear func(ctx context.Context, news Answer) error
+}
+
+// CallBack is where an agent can say that a task has moved on.
+type CallBack struct {
+	URL   string
+	Token string // to be shown there
 }
 
 // AnswerState is how far an agent says it is.

@@ -31,22 +31,28 @@ var ErrDuplicate = errors.New("store: duplicate key")
 
 // Reads are the readers over committed state. It is a struct so that a new one breaks no adapter's or fake's build.
 type Reads struct {
-	Users     UserReader
-	Sessions  SessionReader
-	Keys      KeyReader
-	Agents    AgentReader
-	Tasks     TaskReader
-	TaskLogs  TaskLogReader
-	Ledger    LedgerReader
-	Audit     LedgerAudit
-	Trust     TrustReader
-	Jobs      JobReader
-	Answers   AnswerReader
-	Push      PushReader
-	Workflows WorkflowReader
-	Runs      RunReader
-	RunLogs   RunLogReader
-	Stats     StatsReader
+	Users      UserReader
+	Sessions   SessionReader
+	Keys       KeyReader
+	Agents     AgentReader
+	Tasks      TaskReader
+	TaskLogs   TaskLogReader
+	Ledger     LedgerReader
+	Audit      LedgerAudit
+	Trust      TrustReader
+	Jobs       JobReader
+	Answers    AnswerReader
+	Workflows  WorkflowReader
+	Runs       RunReader
+	RunLogs    RunLogReader
+	Stats      StatsReader
+	Purchases  PurchaseReader
+	Grants     GrantReader
+	Usage      UsageReader
+	Statements StatementReader
+	Secrets    SecretReader
+	CallBacks  CallBackReader
+	Push       PushReader
 }
 
 // Tx is a running transaction.
@@ -60,7 +66,13 @@ type Tx struct {
 	Trust     TrustStore
 	Jobs      JobStore
 	Answers   AnswerStore
+	CallBacks CallBackStore
 	Push      PushStore
 	Workflows WorkflowStore
 	Runs      RunStore
+	Purchases PurchaseStore
+	Payments  PaymentStore
+	Grants    GrantStore
+	Usage     UsageStore
+	Secrets   SecretStore
 }

@@ -197,6 +197,8 @@ type exchange struct {
 	peer  *peer
 	door  door
 	typed bool // the agent answered with {type, data}
+	// uncalled: it is not given a place to call back at, as it has refused one.
+	uncalled bool
 }
 
 func (x *exchange) asked() request {
@@ -213,7 +215,17 @@ func (x *exchange) do(ctx context.Context, op operation) (ports.Answer, error) {
 		}
 		x.peer.unasked.Store(askAgain)
 	}
+	if x.calls(op) {
+		x.uncalled = !ask(&x.peer.uncalled)
+	}
 	body, err := x.whole(ctx, op)
+	var no *refusal
+	if x.calls(op) && errors.As(err, &no) && no.callBack() {
+		x.uncalled = true
+		if body, err = x.whole(ctx, op); err == nil { // so that was the reason
+			x.peer.uncalled.Store(askAgain)
+		}
+	}
 	if err != nil {
 		return ports.Answer{}, err
 	}
@@ -342,6 +354,7 @@ const (
 	codeRequest     = -32600
 	codeMethod      = -32601
 	codeParams      = -32602
+	codePush        = -32003
 	codeUnsupported = -32004
 	codeVersion     = -32009
 )
@@ -368,6 +381,11 @@ func (r *refusal) dialect(rest bool) bool {
 // operation tells whether it is this one operation that the agent does not have, or not now.
 func (r *refusal) operation(rest bool) bool {
 	return r.rpc == codeUnsupported || r.reason == "UNSUPPORTED_OPERATION" || r.dialect(rest)
+}
+
+// callBack tells whether it may be the place to call back at that the agent does not take.
+func (r *refusal) callBack() bool {
+	return r.rpc == codePush || r.rpc == codeParams || r.reason == "PUSH_NOTIFICATION_NOT_SUPPORTED" || r.http == http.StatusBadRequest
 }
 
 // retryAfter reads a Retry-After header, seconds or a date.

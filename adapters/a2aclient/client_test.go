@@ -131,6 +131,42 @@ func TestTheExampleAgents(t *testing.T) {
 	agent.Close()
 }
 
+// The simplest example agent speaks three dialects, and is spoken to in that which its card names.
+func TestTheEchoAgentInEveryDialect(t *testing.T) {
+	for name, c := range map[string]struct{ card, method, part string }{
+		"0.3":       {`{"protocolVersion":"0.3.0","url":"%s"}`, "message/send", `{"kind":"text","text":"hi"}`},
+		"1.0":       {`{"supportedInterfaces":[{"url":"%s","protocolBinding":"JSONRPC","protocolVersion":"1.0"}]}`, "SendMessage", `{"text":"hi"}`},
+		"type data": {`{"protocolVersion":"0.3.0","url":"%s","capabilities":{"extensions":[{"uri":"urn:nexus-protocol:parts:type-data"}]}}`, "message/send", `{"type":"text","data":"hi"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var got struct {
+				Method string
+				Params struct {
+					Message struct{ Parts []json.RawMessage }
+				}
+			}
+			agent := echo.Handler("http://x")
+			at := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
+				_ = json.Unmarshal(body, &got)
+				r.Body = io.NopCloser(strings.NewReader(string(body)))
+				agent.ServeHTTP(w, r)
+			})
+			in := call(at)
+			in.Card = json.RawMessage(fmt.Sprintf(c.card, at))
+			in.Message.Parts = append(in.Message.Parts, task.Part{Type: task.PartFile, Data: json.RawMessage(`{"name":"n","mimeType":"m/m","bytes":"aGk="}`)},
+				task.Part{Type: task.PartFile, Data: json.RawMessage(`{"uri":"http://x"}`), Metadata: json.RawMessage(`{"k":[1]}`)})
+			a, err := newClient().Send(t.Context(), in)
+			require.NoError(t, err)
+			require.Equal(t, ports.AnswerDone, a.State)
+			require.Equal(t, in.Message.Parts, a.Artifacts[0].Parts)
+			require.Equal(t, c.method, got.Method)
+			require.JSONEq(t, c.part, string(got.Params.Message.Parts[0]))
+		})
+	}
+}
+
 func TestAnswersInEveryDialect(t *testing.T) {
 	text := []task.Part{task.TextPart("yes")}
 	for name, result := range map[string]string{

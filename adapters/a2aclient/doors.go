@@ -63,6 +63,7 @@ type card struct {
 	SupportedInterfaces  []onCard `json:"supportedInterfaces"`
 	Capabilities         struct {
 		Streaming  bool `json:"streaming"`
+		Pushes     bool `json:"pushNotifications"`
 		Extensions []struct {
 			URI string `json:"uri"`
 		} `json:"extensions"`
@@ -77,14 +78,18 @@ type onCard struct {
 	Tenant          string `json:"tenant"`
 }
 
-// readCard is where and how an agent can be spoken to by its card and then by guess, and whether it streams. A card
+// readCard is where and how an agent can be spoken to by its card and then by guess, and what it can do. A card
 // cannot lead a message away from the origin that the agent's owner has registered: of an interface elsewhere only the
 // dialect counts. What is no card says nothing.
-func readCard(raw json.RawMessage, endpoint string) (doors []door, streams bool) {
+func readCard(raw json.RawMessage, endpoint string) *peer {
 	var c card
 	if json.Unmarshal(raw, &c) != nil {
 		c = card{}
 	}
+	return &peer{doors: c.doors(endpoint), streams: c.Capabilities.Streaming, pushes: c.Capabilities.Pushes}
+}
+
+func (c card) doors(endpoint string) (doors []door) {
 	offered := c.SupportedInterfaces
 	if len(offered) == 0 && c.URL != "" {
 		offered = append([]onCard{{URL: c.URL, Transport: c.PreferredTransport}}, c.AdditionalInterfaces...)
@@ -133,7 +138,7 @@ func readCard(raw json.RawMessage, endpoint string) (doors []door, streams bool)
 	for _, d := range guesses {
 		add(door{d, endpoint, ""})
 	}
-	return doors, c.Capabilities.Streaming
+	return doors
 }
 
 func (in onCard) dialect() (d dialect, ok bool) {
@@ -156,10 +161,12 @@ type peer struct {
 	sum     uint64 // of its card
 	doors   []door // the best first
 	streams bool   // says its card
+	pushes  bool   // says its card
 
 	at atomic.Int32 // the door that it was last seen to open
-	// Calls until it is asked again for what it has refused: to stream an answer, to stream a task that is under way.
-	unasked, unfollowed atomic.Int32
+	// Calls until it is asked again for what it has refused: to stream an answer, to stream a task that is under way, to call
+	// back.
+	unasked, unfollowed, uncalled atomic.Int32
 }
 
 // askAgain is after how many calls an agent is asked again for what it has refused.
@@ -212,8 +219,8 @@ func (ps *peers) get(endpoint string, card json.RawMessage) *peer {
 	if p != nil && p.sum == sum {
 		return p
 	}
-	p = &peer{sum: sum}
-	p.doors, p.streams = readCard(card, endpoint)
+	p = readCard(card, endpoint)
+	p.sum = sum
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	if known := ps.by[endpoint]; known != nil && known.sum == sum {

@@ -63,7 +63,7 @@ func (s *sdkAgent) Execute(ctx context.Context, in *a2asrv.ExecutorContext) iter
 		}
 		got := ports.Call{TaskID: string(in.TaskID), ContextID: in.ContextID, RemoteTaskID: string(in.TaskID), Message: task.Message{ID: in.Message.ID, Role: task.RoleUser, Parts: fromSDK(in.Message.Parts)}}
 		a := s.agent(ctx, got, func(a ports.Answer) { tell(a) })
-		if !tell(a) {
+		if ctx.Err() != nil || !tell(a) { // cancelled, which is told by Cancel
 			return
 		}
 		switch a.State {

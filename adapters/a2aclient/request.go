@@ -55,6 +55,25 @@ const historyLength = 1000
 type configuration struct {
 	Blocking            *bool    `json:"blocking,omitempty"` // 0.3; in 1.0 it is so unless it is told otherwise
 	AcceptedOutputModes []string `json:"acceptedOutputModes"`
+
+	// Where to call back: in 0.3, in 0.3 over HTTP+JSON, in 1.0.
+	Push03 *pushConfig `json:"pushNotificationConfig,omitempty"`
+	PushP3 *pushConfig `json:"pushNotification,omitempty"`
+	Push10 *pushConfig `json:"taskPushNotificationConfig,omitempty"`
+}
+
+type pushConfig struct {
+	ID             string         `json:"id"`
+	URL            string         `json:"url"`
+	Token          string         `json:"token"`
+	Authentication authentication `json:"authentication"`
+}
+
+// authentication has the token once more, for agents that show it so.
+type authentication struct {
+	Schemes     []string `json:"schemes,omitempty"` // 0.3
+	Scheme      string   `json:"scheme,omitempty"`  // 1.0
+	Credentials string   `json:"credentials"`
 }
 
 type metadata struct {
@@ -85,13 +104,13 @@ func (x *exchange) request(op operation) (method, at string, body []byte, err er
 		if op != opSend && op != opStream {
 			return method, at, nil, nil
 		}
-		body, err = json.Marshal(x.sendParams())
+		body, err = json.Marshal(x.sendParams(op))
 	} else {
 		method, at = http.MethodPost, x.door.url
 		r := rpcRequest{JSONRPC: "2.0", ID: x.in.TaskID, Method: methods[x.door.dialect == rpc10][op], Params: taskParams{Tenant: x.door.tenant, ID: x.in.RemoteTaskID}}
 		switch op {
 		case opSend, opStream:
-			r.Params = x.sendParams()
+			r.Params = x.sendParams(op)
 		case opGet:
 			r.Params = taskParams{x.door.tenant, x.in.RemoteTaskID, historyLength}
 		}
@@ -103,7 +122,7 @@ func (x *exchange) request(op operation) (method, at string, body []byte, err er
 	return method, at, body, nil
 }
 
-func (x *exchange) sendParams() sendParams {
+func (x *exchange) sendParams(op operation) sendParams {
 	form, in := x.door.form(), x.in
 	m := wireMessage{MessageID: in.Message.ID, Role: string(in.Message.Role), ContextID: in.ContextID, TaskID: in.RemoteTaskID}
 	c := configuration{AcceptedOutputModes: outputModes}
@@ -116,10 +135,36 @@ func (x *exchange) sendParams() sendParams {
 	default:
 		m.Kind, m.Parts, c.Blocking = "message", parts, &blocking
 	}
+	if push := x.push(op); push != nil {
+		switch form {
+		case a2awire.V10:
+			push.Authentication.Scheme, c.Push10 = bearer, push
+		case a2awire.Proto03:
+			push.Authentication.Schemes, c.PushP3 = []string{bearer}, push
+		default:
+			push.Authentication.Schemes, c.Push03 = []string{bearer}, push
+		}
+	}
 	if in.SkillID != "" {
 		m.Metadata = &metadata{SkillID: in.SkillID}
 	}
 	return sendParams{Tenant: x.door.tenant, Message: m, Configuration: c, Metadata: metadata{in.TaskID, in.SkillID}}
+}
+
+const bearer = "Bearer"
+
+// calls tells whether the agent is given a place to call back at. One that is listened to need not call.
+func (x *exchange) calls(op operation) bool {
+	return op == opSend && x.in.CallBack != nil && x.peer.pushes && !x.uncalled
+}
+
+// push is that place; its id is the same for all messages of a task, so that the agent keeps one.
+func (x *exchange) push(op operation) *pushConfig {
+	if !x.calls(op) {
+		return nil
+	}
+	to := x.in.CallBack
+	return &pushConfig{ID: x.in.TaskID, URL: to.URL, Token: to.Token, Authentication: authentication{Credentials: to.Token}}
 }
 
 // path is where an operation is over HTTP+JSON.

@@ -94,7 +94,7 @@ func (c *call) extendedCard(ctx context.Context) (any, error) {
 		}}
 		return c.g.signed(card, c.speaks == v10)
 	}
-	found, err := c.g.engine.Agents.Discover(ctx, c.caller, registry.Query{Status: registry.Online, Sort: registry.SortTrust, Limit: maxListed})
+	found, err := c.g.engine.Agents.Discover(ctx, c.caller, registry.Query{Status: registry.Online, Sort: registry.SortTrust, Limit: maxListed}, "")
 	if err != nil {
 		return nil, err
 	}

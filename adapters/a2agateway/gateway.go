@@ -71,19 +71,6 @@ const (
 	pathKeys  = "/.well-known/jwks.json"
 )
 
-// Patterns are the routes that the gateway serves. None of them asks for a credential; the gateway itself does where one
-// is needed.
-func Patterns() []string {
-	var out []string
-	for _, p := range []string{pathOpen, pathAgent} {
-		out = append(out, "POST "+p, "POST "+p+"/{$}")
-	}
-	for _, card := range []string{wellKnown, olderCard} {
-		out = append(out, "GET "+card, "GET "+pathAgent+card)
-	}
-	return append(out, "GET "+pathKeys)
-}
-
 // ServeHTTP implements http.Handler for requests that were routed by one of Patterns.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
@@ -92,6 +79,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		} else {
 			g.serveCard(w, r)
 		}
+		return
+	}
+	if r.PathValue("taskId") != "" {
+		g.serveCallBack(w, r)
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))

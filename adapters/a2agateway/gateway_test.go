@@ -51,6 +51,7 @@ func newRig(t *testing.T, change ...func(*app.Config)) *rig {
 	cfg := app.Config{
 		Store: store, Queue: inprocess.New(store, time.Now, inprocess.Options{}), Agents: r.agents, Guard: memory.OpenGuard{}, Schema: memory.Schemas{},
 		Hasher: memory.NewHasher(), Limits: memory.NewLimiter(time.Now), Events: events, Now: time.Now, NewID: memory.NewID, Random: rand.Reader, Sole: true,
+		CallBackURL: func(id string) string { return a2agateway.CallBackURL("http://engine.example/", id) },
 	}
 	for _, c := range change {
 		c(&cfg)

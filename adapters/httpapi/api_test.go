@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http/httptest"
+	"path"
 	"sync"
 	"testing"
 	"time"
@@ -124,7 +125,14 @@ func TestAPI(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var log logBuffer
-			srv := httptest.NewServer(httpapi.New(newEngine(t), httpapi.Options{
+			payments := memory.NewPayments(time.Now)
+			engine := newEngine(t, func(c *app.Config) {
+				c.Grants = payments
+				if limited { // the other one sells nothing
+					c.Payments = payments
+				}
+			})
+			srv := httptest.NewServer(httpapi.New(engine, httpapi.Options{
 				RateLimit: limited, Logger: log.logger(), Streams: httpapi.StreamOptions{KeepAlive: keepAlive},
 			}))
 			t.Cleanup(func() {
@@ -134,7 +142,15 @@ func TestAPI(t *testing.T) {
 				}
 				assert.NotContains(t, log.String(), `"level":"ERROR"`)
 			})
-			apitest.Run(t, apitest.Target{BaseURL: srv.URL, AgentURL: endpoint, RateLimited: limited, KeepAlive: keepAlive})
+			target := apitest.Target{BaseURL: srv.URL, AgentURL: endpoint, RateLimited: limited, KeepAlive: keepAlive}
+			if limited {
+				target.Pay = func(t *testing.T, checkoutURL string) ([]byte, string) {
+					d, err := payments.Pay("memory_" + path.Base(checkoutURL))
+					require.NoError(t, err)
+					return d.Body, d.Signature
+				}
+			}
+			apitest.Run(t, target)
 		})
 	}
 }

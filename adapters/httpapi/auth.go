@@ -118,8 +118,12 @@ func (s *server) mountAuth() {
 		x := exchangeOf(ctx)
 		return answer(loggedOutJSON{true}, s.leave(x, x.request))
 	})
-	s.handle(route{method: "GET", path: "/auth/login", access: public}, s.showEntry(logIn))
-	s.handle(route{method: "GET", path: "/auth/signup", access: public}, s.showEntry(signUp))
+	s.page(route{
+		method: "GET", path: "/auth/login", access: public, id: "get-log-in", tag: tagAuth, summary: "The page to log in", status: http.StatusOK,
+	}, s.showEntry(logIn))
+	s.page(route{
+		method: "GET", path: "/auth/signup", access: public, id: "get-sign-up", tag: tagAuth, summary: "The page to sign up", status: http.StatusOK,
+	}, s.showEntry(signUp))
 }
 
 // entry is one of the two ways in.

@@ -17,7 +17,10 @@ import (
 
 func (s *server) mountDocs() {
 	document := sync.OnceValues(func() ([]byte, error) { return encode(s.api.OpenAPI()) })
-	s.handle(route{method: "GET", path: "/openapi.json", access: public}, func(x *exchange, r *http.Request) {
+	s.page(route{
+		method: "GET", path: "/openapi.json", access: public, media: typeJSON,
+		id: "get-openapi", tag: tagDocs, summary: "This document", status: http.StatusOK, answers: "An OpenAPI 3.1 document.",
+	}, func(x *exchange, r *http.Request) {
 		b, err := document()
 		if err != nil {
 			s.fail(x, r, err)
@@ -31,7 +34,10 @@ func (s *server) mountDocs() {
 		err := pages.ExecuteTemplate(&b, "docs.html", s.docsPage())
 		return b.Bytes(), err
 	})
-	s.handle(route{method: "GET", path: "/docs", access: public}, func(x *exchange, r *http.Request) {
+	s.page(route{
+		method: "GET", path: "/docs", access: public,
+		id: "get-docs", tag: tagDocs, summary: "The same for people", status: http.StatusOK,
+	}, func(x *exchange, r *http.Request) {
 		html, err := page()
 		if err != nil {
 			s.fail(x, r, err)
@@ -39,7 +45,10 @@ func (s *server) mountDocs() {
 		}
 		s.showHTML(x, http.StatusOK, html)
 	})
-	s.handle(route{method: "GET", path: "/{$}", access: public}, func(x *exchange, r *http.Request) {
+	s.page(route{
+		method: "GET", path: "/{$}", access: public,
+		id: "get-root", tag: tagDocs, summary: "To the documentation", status: http.StatusSeeOther,
+	}, func(x *exchange, r *http.Request) {
 		http.Redirect(x, r, "/docs", http.StatusSeeOther)
 	})
 }
@@ -101,7 +110,7 @@ func (s *server) docsPage() docsPage {
 
 // operationOf finds a route's operation.
 func operationOf(doc *huma.OpenAPI, rt route) *huma.Operation {
-	item := doc.Paths[rt.path]
+	item := doc.Paths[plainPath(rt.path)]
 	return map[string]*huma.Operation{
 		http.MethodGet: item.Get, http.MethodPost: item.Post, http.MethodPatch: item.Patch, http.MethodDelete: item.Delete, http.MethodPut: item.Put,
 	}[rt.method]
@@ -121,13 +130,13 @@ func (s *server) docsOperation(rt route, op *huma.Operation) docsOperation {
 	}
 	success := op.Responses[strconv.Itoa(rt.status)]
 	out.Status, out.Answer = strconv.Itoa(rt.status), success.Description
-	if content := success.Content[typeStream]; content != nil {
+	if content := success.Content[typeJSON]; content != nil {
+		out.Fields = s.fields("", content.Schema)
+	} else if content := success.Content[typeStream]; content != nil {
 		for _, event := range content.Schema.Items.OneOf {
 			out.Fields = append(out.Fields, docsField{Name: "event: " + event.Title, Type: "data: " + s.typeText(event.Properties["data"]), Text: event.Description})
 			out.Fields = append(out.Fields, s.fields(event.Title+".", event.Properties["data"])...)
 		}
-	} else {
-		out.Fields = s.fields("", success.Content[typeJSON].Schema)
 	}
 	for i := range out.Fields {
 		out.Fields[i].Required = false // to say so of an answer means nothing to its reader
@@ -137,8 +146,12 @@ func (s *server) docsOperation(rt route, op *huma.Operation) docsOperation {
 		out.Headers = append(out.Headers, docsField{Name: name, Type: s.typeText(h.Schema), Text: h.Description})
 	}
 	for _, status := range sortedKeys(op.Responses) {
-		codes, _ := op.Responses[status].Extensions[extCodes].([]fault.Code)
+		response := op.Responses[status]
+		codes, known := response.Extensions[extCodes].([]fault.Code)
 		out.Errors = append(out.Errors, docsCodes(codes)...)
+		if n, err := strconv.Atoi(status); err == nil && !known && n >= http.StatusBadRequest {
+			out.Errors = append(out.Errors, docsCode{Status: n, When: response.Description})
+		}
 	}
 	return out
 }

@@ -25,6 +25,7 @@ type exchange struct {
 	body     []byte // of an operation that takes one
 	status   int    // 0 until the answer has begun
 	answered bool   // by the handler of an operation, be it with a fault
+	streamed bool   // it has written the answer itself
 	bytes    int64
 }
 

@@ -14,7 +14,7 @@ import (
 )
 
 func bodySchema(body any) (huma.Registry, *huma.Schema) {
-	registry := huma.NewMapRegistry("#/components/schemas/", schemaName)
+	registry := huma.NewMapRegistry("#/components/schemas/", (&server{}).schemaName)
 	return registry, registry.Schema(reflect.TypeOf(body), true, "")
 }
 
@@ -118,7 +118,7 @@ func FuzzStrictJSON(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	bodies := []any{createAgentBody{}, patchAgentBody{}, createTaskBody{}, rateBody{}, createKeyBody{}, heartbeatBody{}, credentialsBody{}}
-	registry := huma.NewMapRegistry("#/components/schemas/", schemaName)
+	registry := huma.NewMapRegistry("#/components/schemas/", (&server{}).schemaName)
 	schemas := make([]*huma.Schema, len(bodies))
 	for i, b := range bodies {
 		schemas[i] = registry.Schema(reflect.TypeOf(b), true, "")

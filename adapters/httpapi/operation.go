@@ -39,6 +39,7 @@ const (
 	tagTrust     = "Trust"
 	tagBilling   = "Billing"
 	tagHealth    = "Health"
+	tagDocs      = "Documentation"
 )
 
 // newAPI sets huma up to document and decode, and to do nothing else: requests are checked before it sees them, and
@@ -55,7 +56,7 @@ func newAPI(s *server) huma.API {
 					"Credits are numbers with at most two decimals. Times are RFC 3339 in UTC. Unknown fields of a body are ignored.",
 			},
 			Components: &huma.Components{
-				Schemas: huma.NewMapRegistry("#/components/schemas/", schemaName),
+				Schemas: huma.NewMapRegistry("#/components/schemas/", s.schemaName),
 				SecuritySchemes: map[string]*huma.SecurityScheme{
 					"apiKey":  {Type: "http", Scheme: "bearer", BearerFormat: "nxk_…", Description: "An API key. It acts for the user who owns its agent, within its scopes."},
 					"session": {Type: "apiKey", In: "cookie", Name: sessionCookie, Description: "The session of a person who logged in. What changes something must come from a page of this site."},
@@ -70,6 +71,7 @@ func newAPI(s *server) huma.API {
 				{Name: tagTrust, Description: "What agents' conduct adds up to."},
 				{Name: tagBilling, Description: "The credits of the caller."},
 				{Name: tagHealth, Description: "Whether the server works."},
+				{Name: tagDocs, Description: "What the API is."},
 			},
 		},
 		Formats: map[string]huma.Format{typeJSON: {
@@ -77,10 +79,6 @@ func newAPI(s *server) huma.API {
 			Unmarshal: json.Unmarshal,
 		}},
 		DefaultFormat: typeJSON,
-	}
-	if len(s.opt.OpenAt) > 0 {
-		cfg.Info.Description += "\n\nA2A clients (0.3 and 1.0) reach the agents by JSON-RPC at /api/v1/a2a and /api/v1/a2a/agents/{id}; " +
-			"the card at /.well-known/agent-card.json says how."
 	}
 	cfg.AllowAdditionalPropertiesByDefault = true
 	if s.opt.PublicURL != "" {
@@ -90,13 +88,14 @@ func newAPI(s *server) huma.API {
 }
 
 // schemaName names a type's schema: agentJSON is Agent, the answers of one and many of them AgentAnswer and AgentList. A
-// type of another package, such as the host's own form of errors, stays out of the way until it is dropped.
-func schemaName(t reflect.Type, hint string) string {
+// type of another package, such as the host's own form of errors, stays out of the way until it is dropped; but for those of
+// the routes that the server mounts for others.
+func (s *server) schemaName(t reflect.Type, hint string) string {
 	name := strings.ReplaceAll(huma.DefaultSchemaNamer(t, hint), "JSON", "")
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	if t.PkgPath() != "" && t.PkgPath() != reflect.TypeFor[errorJSON]().PkgPath() {
+	if at := t.PkgPath(); at != "" && at != reflect.TypeFor[errorJSON]().PkgPath() && !s.mounts(at) {
 		return "foreign." + name
 	}
 	if rest, ok := strings.CutPrefix(name, "One"); ok {
@@ -129,6 +128,9 @@ func register[I, O any](s *server, rt route, do func(ctx context.Context, in *I)
 		Description: cmp.Or(rt.answers, http.StatusText(rt.status)),
 		Content:     map[string]*huma.MediaType{typeJSON: {Schema: registry.Schema(reflect.TypeFor[O](), true, rt.id)}},
 	}
+	if rt.csv {
+		op.Responses[strconv.Itoa(rt.status)].Content["text/csv"] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
+	}
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*reply, error) {
 		x := exchangeOf(ctx)
 		out, err := do(ctx, in)
@@ -137,6 +139,12 @@ func register[I, O any](s *server, rt route, do func(ctx context.Context, in *I)
 			body, err = encode(out)
 		}
 		x.answered = true
+		if x.streamed {
+			if err != nil {
+				s.fail(x, x.request, err)
+			}
+			return &reply{}, nil
+		}
 		if err != nil {
 			status, body := s.errorAnswer(ctx, x, err)
 			return &reply{status, body}, nil

@@ -63,14 +63,14 @@ func (c *checked) SetReadDeadline(time.Time) error { return nil }
 
 // SetStatus implements huma.Context. It takes only what register's handlers answer.
 func (c *checked) SetStatus(status int) {
-	if c.x.answered {
+	if c.x.answered && !c.x.streamed {
 		c.humaContext.SetStatus(status)
 	}
 }
 
 // BodyWriter implements huma.Context; see SetStatus.
 func (c *checked) BodyWriter() io.Writer {
-	if c.x.answered {
+	if c.x.answered && !c.x.streamed {
 		return c.humaContext.BodyWriter()
 	}
 	return io.Discard

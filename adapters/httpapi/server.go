@@ -16,7 +16,6 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/nexus-protocol/nexus/adapters/internal/peer"
 	"github.com/nexus-protocol/nexus/app"
 	"github.com/nexus-protocol/nexus/domain/fault"
 	"github.com/nexus-protocol/nexus/ports"
@@ -40,10 +39,10 @@ type Options struct {
 	// Observe, if set, is called with each request. What it returns becomes the request's context, and done is called
 	// once the request is answered, with the pattern of its route ("" if none took it) and the status (0 if there is none).
 	Observe func(r *http.Request) (ctx context.Context, done func(pattern string, status int))
-	// Open, if set, serves routes that need no credential, by their patterns, such as the A2A gateway's. It gets requests
-	// with the sender's address noted in their context, for whoever knows where to look.
+	// Open, if set, serves routes that need no credential, such as the A2A gateway's. It gets requests with the sender's
+	// address noted in their context, for whoever knows where to look.
 	Open   http.Handler
-	OpenAt []string
+	OpenAt []OpenRoute
 	// Streams bound the streams of events.
 	Streams StreamOptions
 }
@@ -102,11 +101,8 @@ func (s *server) mountAll() {
 	s.mountBilling()
 	s.mountHealth()
 	s.mountDocs()
-	for _, pattern := range s.opt.OpenAt {
-		method, path, _ := strings.Cut(pattern, " ")
-		s.handle(route{method: method, path: path, access: public}, func(x *exchange, r *http.Request) {
-			s.opt.Open.ServeHTTP(x, r.WithContext(peer.With(r.Context(), s.clientAddress(r))))
-		})
+	for _, o := range s.opt.OpenAt {
+		s.mountOpen(o)
 	}
 }
 
@@ -140,9 +136,11 @@ type route struct {
 	scope   string       // that a key needs; app asks for it
 	status  int          // of success
 	answers string       // what success is, if not plain from the summary
+	media   string       // of a page or document; "": text/html
 	errors  []fault.Code // beyond those that follow from the rest
 	headers map[string]string
 	once    bool // set by registerCreate
+	csv     bool // success may be text/csv
 }
 
 // unmatched is the pattern of an exchange that no route took.

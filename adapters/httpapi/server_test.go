@@ -147,6 +147,45 @@ func TestNoRouteIsPublicByMistake(t *testing.T) {
 	}, open)
 }
 
+type openAnswer struct {
+	Words string `json:"words" doc:"What is said."`
+}
+
+// TestEveryRouteIsInTheDocument walks every route there is: each is in the OpenAPI document and on the page, also those that
+// are served for others. A final slash is no other route.
+func TestEveryRouteIsInTheDocument(t *testing.T) {
+	s := New(testEngine(t, memory.New()), Options{
+		Open: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }),
+		OpenAt: []OpenRoute{{
+			Method: "POST", Path: "/open/{agentId}", Slash: true, ID: "open", Tag: "Open", TagText: "Of others.", Summary: "Say something",
+			Params: map[string]string{"agentId": "Whose.", "X-Word": "A word.", "Authorization": "A key."},
+			Body:   openAnswer{}, Answers: map[int]any{200: openAnswer{}, 204: nil, 418: openAnswer{}}, Says: map[int]string{418: "It is a teapot."}, Events: openAnswer{},
+		}},
+	}).(*server)
+	var doc struct {
+		Paths      map[string]map[string]struct{ Summary string }
+		Components struct{ Schemas map[string]any }
+	}
+	text := ask(s, "GET", "/openapi.json", "").Body.String()
+	require.NoError(t, json.Unmarshal([]byte(text), &doc))
+	page := ask(s, "GET", "/docs", "").Body.String()
+	for _, rt := range s.routes {
+		path := strings.TrimSuffix(rt.path, "{$}")
+		if rt.id == "" && path != "/" {
+			path = strings.TrimSuffix(path, "/")
+		}
+		assert.NotEmpty(t, doc.Paths[path][strings.ToLower(rt.method)].Summary, "%s %s", rt.method, rt.path)
+		assert.Contains(t, page, "<code>"+rt.path[:len(path)]+"</code>", "%s %s", rt.method, rt.path)
+	}
+	assert.Contains(t, doc.Components.Schemas, "OpenAnswer")
+	for _, words := range []string{"It is a teapot.", "What is said.", "A word.", "Of others.", "Whose."} {
+		assert.Contains(t, page, words)
+		assert.Contains(t, text, words)
+	}
+	assert.Equal(t, http.StatusTeapot, ask(s, "POST", "/open/x/", "{}").Code)
+	assert.Equal(t, http.StatusTeapot, ask(s, "POST", "/open/x", "{}").Code)
+}
+
 func TestSessionRoutesTakeNoKey(t *testing.T) {
 	s := withRoutes(t, io.Discard, func(s *server) {
 		s.mountAuth()

@@ -177,8 +177,9 @@ func dialect() bunstore.Dialect {
 		Writer:   "SELECT set_config(name, value, false) FROM (VALUES ('plan_cache_mode', 'force_generic_plan'), ('enable_seqscan', 'off'), ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off')) AS s (name, value)",
 		Numbered: true, Prepare: true, Clock: "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
 		// Without the OFFSET, which keeps the two apart, a table without statistics is walked through as a whole.
-		Logs:     "CROSS JOIN LATERAL (SELECT * FROM task_events WHERE task_id = p.id AND seq > p.seq OFFSET 0) e",
-		Snapshot: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", NewestEntry: "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM ledger_entries_seq_seq",
+		Logs:      "CROSS JOIN LATERAL (SELECT * FROM task_events WHERE task_id = p.id AND seq > p.seq OFFSET 0) e",
+		Transfers: "LEFT JOIN LATERAL (SELECT * FROM ledger_transfers WHERE id = e.transfer_id OFFSET 0) AS x ON true",
+		Snapshot:  "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", NewestEntry: "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM ledger_entries_seq_seq",
 		NextWriter: "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint", OldestWriter: "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
 		Duplicate: func(err error) bool { return code(err) == "23505" },
 		Retryable: func(err error) bool {

@@ -13,7 +13,7 @@ import (
 // dialect is what is special about SQLite. A transaction that may write is alone, so nothing has to be locked.
 func dialect() bunstore.Dialect {
 	return bunstore.Dialect{
-		Name: "sqlite", Begin: "BEGIN IMMEDIATE", Snapshot: "BEGIN", Prepare: true, Local: true,
+		Name: "sqlite", Begin: "BEGIN IMMEDIATE", Snapshot: "BEGIN", Transfers: "LEFT JOIN ledger_transfers AS x ON x.id = e.transfer_id", Prepare: true, Local: true,
 		Duplicate: func(err error) bool {
 			c := code(err)
 			return c == lib.SQLITE_CONSTRAINT_PRIMARYKEY || c == lib.SQLITE_CONSTRAINT_UNIQUE || c == lib.SQLITE_CONSTRAINT_ROWID

@@ -6,7 +6,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -27,10 +26,8 @@ var sdks = sync.OnceValues(func() (string, error) { return nodetest.Install(inte
 // kill -9 of the server.
 func TestJavaScriptSDKs(t *testing.T) {
 	t.Parallel()
-	dir, err := sdks()
-	require.NoError(t, err, "the test needs Node 20 or later with npm, and npm's registry")
-	for _, script := range []string{"v10.mjs", "v03.mjs"} {
-		t.Run(script, func(t *testing.T) {
+	for _, name := range []string{"v10.mjs", "v03.mjs"} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newServer(t)
 			s.start()
@@ -45,15 +42,7 @@ func TestJavaScriptSDKs(t *testing.T) {
 			key, err := s.run("", "key", "create", "--agent", echoes, "--scopes", "*")
 			require.NoError(t, err)
 
-			text, err := os.ReadFile(filepath.Join(interopDir, script)) // that of now, whatever the cache holds
-			require.NoError(t, err)
-			file, err := os.CreateTemp(dir, "*-"+script)
-			require.NoError(t, err)
-			t.Cleanup(func() { _ = os.Remove(file.Name()) })
-			_, err = file.Write(text)
-			require.NoError(t, err)
-			require.NoError(t, file.Close())
-			cmd := exec.CommandContext(t.Context(), "node", file.Name())
+			cmd := exec.CommandContext(t.Context(), "node", script(t, name))
 			door := s.url() + "/api/v1/a2a/agents/"
 			cmd.Env = append(os.Environ(), "SCRIPTED="+door+played, "ECHO="+door+echoes, "KEY="+strings.TrimSpace(key))
 			var wrong syncBuffer

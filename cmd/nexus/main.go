@@ -32,6 +32,9 @@ type cli struct {
 	Key struct {
 		Create keyCreateCmd `cmd:"" help:"Make an API key for an agent and print it once."`
 	} `cmd:"" help:"API keys."`
+	Credits struct {
+		Grant creditsGrantCmd `cmd:"" help:"Give a user credits, in the name of an admin."`
+	} `cmd:"" help:"Credits."`
 	Trust struct {
 		Verify trustVerifyCmd `cmd:"" help:"Work agents' trust profiles out again from their events."`
 	} `cmd:"" help:"Trust."`

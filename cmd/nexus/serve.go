@@ -20,7 +20,7 @@ import (
 
 type serveCmd struct {
 	Addr                  string         `env:"NEXUS_ADDR" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Where to listen."`
-	PublicURL             string         `env:"NEXUS_PUBLIC_URL" placeholder:"URL" help:"How the server is reached from outside; default: http:// and the address."`
+	PublicURL             string         `env:"NEXUS_PUBLIC_URL" placeholder:"URL" help:"How the server is reached from outside; default: http:// and the address. Agents are told to call back there, if it is set."`
 	AllowPrivateEndpoints bool           `env:"NEXUS_ALLOW_PRIVATE_ENDPOINTS" help:"Let agents, and receivers of push notifications, live at loopback and private addresses. Never on a server that strangers can reach."`
 	RateLimit             string         `env:"NEXUS_RATE_LIMIT" default:"on" enum:"on,off" help:"on, or off for load tests."`
 	TrustedProxies        []netip.Prefix `env:"NEXUS_TRUSTED_PROXIES" placeholder:"CIDR,…" help:"Proxies whose X-Forwarded-For is believed."`
@@ -37,6 +37,11 @@ type serveCmd struct {
 
 	MetricsAddr  string `env:"NEXUS_METRICS_ADDR" placeholder:"HOST:PORT" help:"Where Prometheus gets GET /metrics, or off. Default: ${metricsAddr}, if nobody else listens there."`
 	MetricsToken string `env:"NEXUS_METRICS_TOKEN" placeholder:"TOKEN" help:"A bearer token that must be shown for the metrics."`
+
+	StripeSecretKey     string            `env:"NEXUS_STRIPE_SECRET_KEY" placeholder:"KEY" help:"Stripe's secret key, to sell credits. Needs NEXUS_STRIPE_WEBHOOK_SECRET."`
+	StripeWebhookSecret string            `env:"NEXUS_STRIPE_WEBHOOK_SECRET" placeholder:"SECRET" help:"The secret of the webhook at /api/v1/billing/webhook, by which Stripe signs what it tells."`
+	StripeAPIBase       string            `env:"NEXUS_STRIPE_API_BASE" placeholder:"URL" help:"Where Stripe's API is; default: Stripe's own."`
+	StripePrices        map[string]string `env:"NEXUS_STRIPE_PRICES" placeholder:"PACKAGE=PRICE;…" help:"Stripe's prices for packages, such as starter=price_123. A package without one gets its price written into the session."`
 
 	RedisURL         string `env:"NEXUS_REDIS_URL" placeholder:"URL" help:"redis://host:6379/0 to hand round jobs by asynq, to tell other processes what has changed, and to count requests for all processes together. Needs NEXUS_DATABASE_URL."`
 	Role             string `env:"NEXUS_ROLE" default:"all" enum:"all,api,worker" help:"all, api (serves requests, runs no jobs) or worker (runs jobs, serves health only)."`
@@ -116,6 +121,23 @@ func (s *serveCmd) Run(e *env) (err error) {
 	defer func() { err = errors.Join(err, store.Close()) }()
 	changes := e.openEvents(redisClient, db.lock != nil)
 	metrics := telemetry.NewMetrics(telemetry.MetricsOptions{Logger: e.log, Version: version, Stats: store.Read().Stats, Pools: store.Pools})
+	listener, err := net.Listen("tcp", s.Addr)
+	if err != nil {
+		return fmt.Errorf("listen: %w (choose another address with NEXUS_ADDR)", err)
+	}
+	defer func() { _ = listener.Close() }() // if it was not served
+	base := "http://" + listener.Addr().String()
+	callBackAt := s.PublicURL
+	if s.PublicURL == "" {
+		s.PublicURL = base
+		if s.Demo || s.AllowPrivateEndpoints { // agents may be on this machine too
+			callBackAt = base
+		}
+	}
+	payments, demoCheckout, err := s.payments()
+	if err != nil {
+		return err
+	}
 	key, err := s.cardKey(e, db.lock != nil)
 	if err != nil {
 		return err
@@ -125,10 +147,11 @@ func (s *serveCmd) Run(e *env) (err error) {
 		return err
 	}
 	w := wiring{
+		payments: payments,
 		sealKeys: seal,
 		events:   changes, allowPrivate: s.AllowPrivateEndpoints || s.Demo, workers: s.Workers, perAgent: s.CallsPerAgent, sole: db.lock != nil,
 		redis: redisClient, limitClosed: s.RateLimitOnError == "refuse", unlimited: s.RateLimit == "off",
-		tracing: tracing, metrics: metrics,
+		publicURL: callBackAt, tracing: tracing, metrics: metrics,
 	}
 	jobs := e.openQueue(store, w)
 	defer func() { err = errors.Join(err, jobs.Close()) }()
@@ -136,23 +159,16 @@ func (s *serveCmd) Run(e *env) (err error) {
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", s.Addr)
-	if err != nil {
-		return fmt.Errorf("listen: %w (choose another address with NEXUS_ADDR)", err)
-	}
-	base := "http://" + listener.Addr().String()
-	if s.PublicURL == "" {
-		s.PublicURL = base
-	}
 	metricsListener, err := s.listenForMetrics(e)
 	if err != nil {
-		return errors.Join(err, listener.Close())
+		return err
 	}
 	observe := telemetry.Requests(tracing, metrics)
+	open, openAt := openRoutes(engine, a2agateway.New(engine, a2agateway.Options{Logger: e.log, PublicURL: s.PublicURL, Version: version, Signer: signer}), demoCheckout)
 	handler := httpapi.New(engine, httpapi.Options{
 		Logger: e.log, PublicURL: s.PublicURL, Version: version, TrustedProxies: s.TrustedProxies, RateLimit: s.RateLimit == "on",
 		ReadyChecks: ready, Observe: observe,
-		Open: a2agateway.New(engine, a2agateway.Options{Logger: e.log, PublicURL: s.PublicURL, Version: version, Signer: signer}), OpenAt: a2agateway.Patterns(),
+		Open: open, OpenAt: openAt,
 		Streams: httpapi.StreamOptions{KeepAlive: s.StreamKeepAlive, Max: s.MaxStreams, MaxPerCaller: s.StreamsPerUser, Closing: e.Done()},
 	})
 	if s.Role == "worker" {

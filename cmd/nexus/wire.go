@@ -18,8 +18,10 @@ import (
 	"github.com/nexus-protocol/nexus/adapters/a2agateway"
 	"github.com/nexus-protocol/nexus/adapters/argon2hasher"
 	"github.com/nexus-protocol/nexus/adapters/asynqqueue"
+	"github.com/nexus-protocol/nexus/adapters/httpapi"
 	"github.com/nexus-protocol/nexus/adapters/inprocess"
 	"github.com/nexus-protocol/nexus/adapters/jsonschemacheck"
+	"github.com/nexus-protocol/nexus/adapters/manualpay"
 	"github.com/nexus-protocol/nexus/adapters/memory"
 	"github.com/nexus-protocol/nexus/adapters/postgres"
 	"github.com/nexus-protocol/nexus/adapters/redisevents"
@@ -119,6 +121,7 @@ func clockOf(s store) func() time.Time {
 
 // wiring is the choice of adapters that is not the store's.
 type wiring struct {
+	payments     ports.Payments // nil: nothing is sold
 	allowPrivate bool
 	workers      int // calls of agents at a time
 	perAgent     int // of them, of one
@@ -127,6 +130,7 @@ type wiring struct {
 	limitClosed  bool
 	unlimited    bool // requests are not counted
 	events       ports.Events
+	publicURL    string             // "": nobody is told to call back
 	sealKeys     [][]byte           // nil: no secrets are kept
 	tracing      *telemetry.Tracing // nil: none
 	metrics      *telemetry.Metrics // nil: none
@@ -231,16 +235,23 @@ func (e *env) newEngine(store store, q ports.Queue, w wiring) (*app.Engine, erro
 		Hasher: argon2hasher.New(),
 		Limits: e.openLimiter(w),
 		Events: w.events,
+		Now:    clockOf(store),
+		NewID:  newID,
+		Random: rand.Reader,
+
+		Payments: w.payments,
+		Grants:   manualpay.New(manualpay.Options{}),
+
+		Logger: e.log,
+		Sole:   w.sole,
 		// The bare transport: what it tells would be written into traces.
 		Notifier: a2agateway.NewNotifier(guard.Transport(), ssrfguard.ErrProhibited, version),
 		SealKeys: w.sealKeys,
-		Now:      clockOf(store),
-		NewID:    newID,
-		Random:   rand.Reader,
-		Logger:   e.log,
-		Sole:     w.sole,
 
 		MaxCalls: w.workers, MaxCallsPerAgent: w.perAgent,
+	}
+	if w.publicURL != "" {
+		cfg.CallBackURL = func(taskID string) string { return a2agateway.CallBackURL(w.publicURL, taskID) }
 	}
 	if w.tracing != nil {
 		cfg.Tracer = w.tracing
@@ -267,4 +278,13 @@ func (e *env) withEngine(do func(*app.Engine) error) (err error) {
 		return err
 	}
 	return do(engine)
+}
+
+// gatewayRoutes are the gateway's routes as the server mounts and documents them.
+func gatewayRoutes() []httpapi.OpenRoute {
+	var out []httpapi.OpenRoute
+	for _, r := range a2agateway.Routes() {
+		out = append(out, httpapi.OpenRoute(r))
+	}
+	return out
 }

@@ -108,6 +108,9 @@ const (
 	TrustRead
 	TrustRate
 	BillingRead
+	BillingBuy
+	CreditsGrant
+	GrantsRead
 	LedgerAudit // of all the books
 	WorkflowCreate
 	WorkflowList
@@ -150,6 +153,9 @@ var rules = [numActions]struct {
 	TrustRead:      {ScopeTrustRead, anyone, false, false},
 	TrustRate:      {ScopeTrustWrite, requester, true, false},
 	BillingRead:    {ScopeBillingRead, anyone, false, false},
+	BillingBuy:     {ScopeBillingWrite, anyone, false, false},
+	CreditsGrant:   {ScopeBillingWrite, admin, false, false},
+	GrantsRead:     {ScopeBillingRead, admin, false, false},
 	LedgerAudit:    {ScopeBillingRead, admin, false, false},
 	WorkflowCreate: {ScopeWorkflowsWrite, anyone, false, false},
 	WorkflowList:   {ScopeWorkflowsRead, anyone, false, false},
@@ -191,9 +197,11 @@ func Authorize(c Caller, a Action, r Resource) error {
 		return nil
 	case rule.hidden && !isParty && r.Missing != nil:
 		return r.Missing
+	case rule.who == admin:
+		return fault.New(fault.Forbidden, fault.CodeForbidden, "only an administrator may do this")
 	default:
 		return fault.New(fault.Forbidden, fault.CodeForbidden, "only its %s may do this", map[relation]string{
-			owner: "owner", requester: "requester", party: "parties", admin: "administrators",
+			owner: "owner", requester: "requester", party: "parties",
 		}[rule.who])
 	}
 }

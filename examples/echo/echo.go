@@ -1,5 +1,6 @@
 // Package echo is the simplest agent in one file: it answers every message with the parts of that message. It speaks
-// A2A 0.3 over JSON-RPC, keeps nothing, and needs nothing but the standard library. Copy it to begin an agent of your own.
+// A2A 0.3 and 1.0 over JSON-RPC, and takes parts that are {type, data} too. It keeps nothing, and needs nothing but the
+// standard library. Copy it to begin an agent of your own.
 package echo
 
 import (
@@ -14,7 +15,7 @@ import (
 
 const maxBody = 1 << 20
 
-// Handler serves the agent card and the agent's one method, message/send, which is posted to the root path. The baseURL
+// Handler serves the agent card and the agent's one method, message/send or SendMessage, which is posted to the root path. The baseURL
 // is the address under which callers reach it; the card names it.
 func Handler(baseURL string) http.Handler {
 	card := func(w http.ResponseWriter, _ *http.Request) {
@@ -24,6 +25,10 @@ func Handler(baseURL string) http.Handler {
 			"description":        "Answers with what it is given.",
 			"url":                baseURL,
 			"preferredTransport": "JSONRPC",
+			"supportedInterfaces": []map[string]any{
+				{"url": baseURL, "protocolBinding": "JSONRPC", "protocolVersion": "0.3"},
+				{"url": baseURL, "protocolBinding": "JSONRPC", "protocolVersion": "1.0"},
+			},
 			"version":            "1.0.0",
 			"capabilities":       map[string]any{"streaming": false, "pushNotifications": false},
 			"defaultInputModes":  []string{"text/plain", "application/json"},
@@ -77,8 +82,9 @@ func answer(body []byte) response {
 	if err != nil || req.JSONRPC != "2.0" || req.Method == "" {
 		return refuse(req.ID, -32600, `a request has "jsonrpc": "2.0" and a method`)
 	}
-	if req.Method != "message/send" {
-		return refuse(req.ID, -32601, "this agent knows message/send only")
+	v10 := req.Method == "SendMessage"
+	if !v10 && req.Method != "message/send" {
+		return refuse(req.ID, -32601, "this agent knows message/send and SendMessage only")
 	}
 	var params struct {
 		Message struct {
@@ -94,9 +100,15 @@ func answer(body []byte) response {
 		return refuse(req.ID, -32602, "params.message needs a messageId and at least one part")
 	}
 	for _, raw := range msg.Parts {
-		var part struct{ Kind string }
-		if json.Unmarshal(raw, &part) != nil || part.Kind == "" {
-			return refuse(req.ID, -32602, "every part is an object with a kind")
+		var part struct {
+			Kind, Type           string          // 0.3, and those that are {type, data}
+			Text, Data, Raw, URL json.RawMessage // 1.0
+		}
+		switch err := json.Unmarshal(raw, &part); {
+		case err == nil && !v10 && part.Kind+part.Type != "":
+		case err == nil && v10 && (part.Text != nil || part.Data != nil || part.Raw != nil || part.URL != nil):
+		default:
+			return refuse(req.ID, -32602, "every part is an object that says of what kind it is")
 		}
 	}
 	if msg.TaskID != "" {
@@ -110,13 +122,17 @@ func answer(body []byte) response {
 	if msg.ContextID == "" {
 		msg.ContextID = "context-" + id
 	}
-	return response{JSONRPC: "2.0", ID: req.ID, Result: map[string]any{
-		"kind":      "task",
+	task := map[string]any{
 		"id":        id,
 		"contextId": msg.ContextID,
-		"status":    map[string]any{"state": "completed", "timestamp": time.Now().UTC()},
 		"artifacts": []map[string]any{{"artifactId": "echo-" + id, "name": "echo", "parts": msg.Parts}},
-	}}
+	}
+	if v10 {
+		task["status"] = map[string]any{"state": "TASK_STATE_COMPLETED", "timestamp": time.Now().UTC()}
+		return response{JSONRPC: "2.0", ID: req.ID, Result: map[string]any{"task": task}}
+	}
+	task["kind"], task["status"] = "task", map[string]any{"state": "completed", "timestamp": time.Now().UTC()}
+	return response{JSONRPC: "2.0", ID: req.ID, Result: task}
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

@@ -69,6 +69,7 @@ func TestCard(t *testing.T) {
 			"protocolVersion": "0.3.0", "name": "Echo", "version": "1.0.0",
 			"description": "Answers with what it is given.",
 			"url": "http://echo.example", "preferredTransport": "JSONRPC",
+			"supportedInterfaces": [{"url": "http://echo.example", "protocolBinding": "JSONRPC", "protocolVersion": "0.3"}, {"url": "http://echo.example", "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}],
 			"capabilities": {"streaming": false, "pushNotifications": false},
 			"defaultInputModes": ["text/plain", "application/json"],
 			"defaultOutputModes": ["text/plain", "application/json"],
@@ -97,6 +98,37 @@ func TestSend(t *testing.T) {
 	require.Len(t, a.Result.Artifacts[0].Parts, 2)
 	require.JSONEq(t, `{"kind":"text","text":"<hello>","metadata":{"lang":"en"}}`, string(a.Result.Artifacts[0].Parts[0]))
 	require.Contains(t, string(a.Result.Artifacts[0].Parts[1]), "12345678901234567890", "numbers come back digit by digit")
+}
+
+// A caller of 1.0 is answered in 1.0, and parts that are {type, data} come back so.
+func TestSendInOtherDialects(t *testing.T) {
+	t.Parallel()
+	url := serve(t)
+	raw := func(body string) string {
+		res, err := http.Post(url, "application/json", strings.NewReader(body))
+		require.NoError(t, err)
+		defer func() { _ = res.Body.Close() }()
+		b, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		return string(b)
+	}
+	const parts = `[{"text":"x"},{"data":null},{"raw":"aGk=","filename":"f"},{"url":"http://x"}]`
+	var v10 struct {
+		Result struct {
+			Task struct {
+				Kind      string
+				Status    struct{ State string }
+				Artifacts []struct{ Parts json.RawMessage }
+			}
+		}
+	}
+	require.NoError(t, json.Unmarshal([]byte(raw(`{"jsonrpc":"2.0","id":1,"method":"SendMessage","params":{"message":{"messageId":"m","role":"ROLE_USER","parts":`+parts+`}}}`)), &v10))
+	require.Empty(t, v10.Result.Task.Kind)
+	require.Equal(t, "TASK_STATE_COMPLETED", v10.Result.Task.Status.State)
+	require.JSONEq(t, parts, string(v10.Result.Task.Artifacts[0].Parts))
+	_, a := post(t, url, `{"jsonrpc":"2.0","id":1,"method":"message/send","params":{"message":{"messageId":"m","parts":[{"type":"text","data":"x"}]}}}`)
+	require.JSONEq(t, `{"type":"text","data":"x"}`, string(a.Result.Artifacts[0].Parts[0]))
+	require.Contains(t, raw(`{"jsonrpc":"2.0","id":1,"method":"SendMessage","params":{"message":{"messageId":"m","parts":[{"kind":"text"}]}}}`), "-32602")
 }
 
 func TestSameMessageSameTask(t *testing.T) {

@@ -16,6 +16,9 @@ type Target struct {
 	BaseURL string
 	// AgentURL gives the endpoint of an agent that behaves so. Default: HTTP agents that the suite starts itself.
 	AgentURL func(Behaviour) string
+	// Pay pays at the address that a checkout led to, and returns what the provider tells of it: the body and the signature of
+	// a delivery. nil: the server sells nothing.
+	Pay func(t *testing.T, checkoutURL string) (body []byte, signature string)
 	// RateLimited says that the server's limits are on.
 	RateLimited bool
 	// KeepAlive is how often the server writes to a stream in which nothing happens. Default: what servers do without being
@@ -98,6 +101,11 @@ func Run(t *testing.T, target Target) {
 		{"Spending", testSpending},
 		{"Trust", testTrust},
 		{"Billing", testBilling},
+		{"TransactionsTable", testTransactionsTable},
+		{"Checkout", testCheckout},
+		{"Webhook", testWebhook},
+		{"CheckoutLimit", testCheckoutLimit},
+		{"Grants", testGrants},
 		{"Bodies", testBodies},
 		{"Queries", testQueries},
 		{"IDs", testIDs},

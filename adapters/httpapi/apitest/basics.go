@@ -31,7 +31,7 @@ var routes = []string{
 	"POST /api/v1/agents/{}/api-keys", "GET /api/v1/agents/{}/api-keys", "DELETE /api/v1/agents/{}/api-keys/{}",
 	"POST /api/v1/tasks", "GET /api/v1/tasks", "GET /api/v1/tasks/{}", "POST /api/v1/tasks/{}/cancel", "GET /api/v1/tasks/{}/stream",
 	"GET /api/v1/trust/{}", "GET /api/v1/trust/{}/history", "GET /api/v1/trust/{}/daily", "POST /api/v1/trust/{}/rate",
-	"GET /api/v1/billing/balance", "GET /api/v1/billing/transactions", "GET /api/v1/billing/usage",
+	"GET /api/v1/billing/balance", "GET /api/v1/billing/transactions", "GET /api/v1/billing/usage", "POST /api/v1/billing/checkout", "POST /api/v1/billing/webhook",
 	"GET /api/v1/health", "GET /livez", "GET /readyz",
 }
 
@@ -135,7 +135,12 @@ func fill(path string, ids map[string]any) string {
 // open are the routes that ask for no credential. There are no others.
 var open = []string{
 	"POST /auth/signup", "POST /auth/login", "POST /auth/logout", "GET /api/v1/health", "GET /livez", "GET /readyz",
+	"GET /api/v1/billing/packages", "POST /api/v1/billing/webhook",
+	"GET /auth/login", "GET /auth/signup", "GET /", "GET /docs", "GET /openapi.json",
 }
+
+// forAdmins are the operations that only an admin may ask for.
+var forAdmins = []any{"grant-credits", "list-grants"}
 
 func testDefaultDeny(t *testing.T, s *suite) {
 	for _, op := range s.spec.operations {

@@ -165,7 +165,7 @@ func (v *agents) ListByOwner(ctx context.Context, userID string, page ports.Page
 		return filter{where: func(q *bun.SelectQuery) *bun.SelectQuery {
 			return q.Where("a.owner_user_id = ?", userID).Where("a.deleted_at IS NULL")
 		}}
-	}, "a.created_at DESC", "a.id DESC")
+	}, nil, "a.created_at DESC", "a.id DESC")
 }
 
 // Discover implements ports.AgentReader. Two statements, one more for many agents, and one more for a tag or a skill alone.
@@ -181,7 +181,41 @@ func (v *agents) Discover(ctx context.Context, q registry.Query, now time.Time) 
 	case registry.SortTrust:
 	}
 	page := ports.Page{Limit: q.Limit, Offset: q.Offset}
-	return v.list(ctx, page, registry.CountLimit, func(c *session) filter { return discovery(c, q, now) }, first, "a.id")
+	return v.list(ctx, page, registry.CountLimit, func(c *session) filter { return discovery(c, q, now) }, placeOf(q), first, "a.id")
+}
+
+// place is where a stretch of a list begins: after the row with this value, and of those with the same after this id.
+type place struct {
+	first any
+	id    string
+}
+
+// placeOf is where a query goes on from; nil for the beginning.
+func placeOf(q registry.Query) *place {
+	if q.After == nil {
+		return nil
+	}
+	switch q.Sort {
+	case registry.SortPrice:
+		return &place{int64(q.After.Price), q.After.ID}
+	case registry.SortNewest:
+		return &place{q.After.CreatedAt, q.After.ID}
+	case registry.SortRelevance:
+		return &place{q.After.Relevance, q.After.ID}
+	default:
+		return &place{q.After.Trust, q.After.ID}
+	}
+}
+
+// past narrows a query to what comes after the place in the order of first, which may end with DESC, and id.
+func (p *place) past(q *bun.SelectQuery, first, id string) *bun.SelectQuery {
+	if p == nil {
+		return q
+	}
+	if first, down := strings.CutSuffix(first, " DESC"); down {
+		return q.Where(first+" <= ? AND ("+first+" < ? OR "+id+" > ?)", p.first, p.first, p.id)
+	}
+	return q.Where(first+" >= ? AND ("+first+" > ? OR "+id+" > ?)", p.first, p.first, p.id)
 }
 
 // filter is what agents have to be. terms, if there are any, narrows by an index of its own.
@@ -215,7 +249,7 @@ func (f filter) from(c *session, n int) *bun.SelectQuery {
 }
 
 // collect finds how many agents there are, up to one more than most, and if they are no more, the stretch of them.
-func (f filter) collect(ctx context.Context, c *session, page ports.Page, most int, order []string) (ids []string, total int, err error) {
+func (f filter) collect(ctx context.Context, c *session, page ports.Page, most int, after *place, order []string) (ids []string, total int, err error) {
 	var rows []struct {
 		ID    string `bun:"id"`
 		Total int    `bun:"total"`
@@ -232,11 +266,12 @@ func (f filter) collect(ctx context.Context, c *session, page ports.Page, most i
 	}
 	first, down := strings.CutSuffix(order[0], " DESC")
 	all := f.from(c, -1).ColumnExpr("a.id").ColumnExpr(first + " AS first").Limit(int64(most) + 1)
-	q := c.bun.NewSelect().TableExpr("(?) AS found", all).ColumnExpr("id").ColumnExpr("count(*) OVER () AS total").Limit(int64(page.Limit)).Offset(int64(page.Offset))
+	counted := c.bun.NewSelect().TableExpr("(?) AS found", all).ColumnExpr("id").ColumnExpr("first").ColumnExpr("count(*) OVER () AS total")
+	q := c.bun.NewSelect().TableExpr("(?) AS counted", counted).ColumnExpr("id").ColumnExpr("total").Limit(int64(page.Limit)).Offset(int64(page.Offset))
 	if down {
-		q = q.OrderExpr("first DESC")
+		q = after.past(q, "first DESC", "id").OrderExpr("first DESC")
 	} else {
-		q = q.OrderExpr("first")
+		q = after.past(q, "first", "id").OrderExpr("first")
 	}
 	if strings.HasSuffix(order[1], " DESC") {
 		q = q.OrderExpr("id DESC")
@@ -246,7 +281,7 @@ func (f filter) collect(ctx context.Context, c *session, page ports.Page, most i
 	if err := q.Scan(ctx, &rows); err != nil {
 		return nil, 0, err
 	}
-	if len(rows) == 0 && page.Offset > 0 { // beyond the end
+	if len(rows) == 0 && (page.Offset > 0 || after != nil) { // beyond the end
 		err := c.bun.NewSelect().TableExpr("(?) AS found", all).ColumnExpr("count(*)").Scan(ctx, &total)
 		return nil, total, err
 	}
@@ -332,12 +367,12 @@ func relevance(words []string) string {
 
 // list reads how many agents there are, and a stretch of them: their ids come from an index, and only the rows of the
 // stretch are read.
-func (v *agents) list(ctx context.Context, page ports.Page, most int, by func(*session) filter, order ...string) (out []registry.Agent, total int, err error) {
+func (v *agents) list(ctx context.Context, page ports.Page, most int, by func(*session) filter, after *place, order ...string) (out []registry.Agent, total int, err error) {
 	err = v.solo(ctx, func(ctx context.Context, c *session) error {
 		out, total = nil, 0
 		f := by(c)
 		var ids []string
-		if ids, total, err = f.collect(ctx, c, page, most, order); err != nil {
+		if ids, total, err = f.collect(ctx, c, page, most, after, order); err != nil {
 			return c.store.wrap(err, "find agents")
 		}
 		if total <= page.Offset && total <= most {
@@ -347,7 +382,7 @@ func (v *agents) list(ctx context.Context, page ports.Page, most int, by func(*s
 			if f.broad != "" {
 				order[0] = f.broad
 			}
-			q := f.from(c, total).ColumnExpr("a.id").Limit(int64(page.Limit)).Offset(int64(page.Offset))
+			q := after.past(f.from(c, total), order[0], order[1]).ColumnExpr("a.id").Limit(int64(page.Limit)).Offset(int64(page.Offset))
 			for _, o := range order {
 				q = q.OrderExpr(o)
 			}

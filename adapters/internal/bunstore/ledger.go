@@ -46,10 +46,8 @@ var (
 		inBulk(changes(`UPDATE ledger_accounts AS a SET available = a.available + u.c0, held = a.held + u.c1, granted = a.granted + u.c2, purchased = a.purchased + u.c3,
 		earned = a.earned + u.c4, spent = a.spent + u.c5, reversed = a.reversed + u.c6 FROM `+numbered("bbbbbbbt")+` WHERE a.user_id = u.c7`, "bbbbbbbt", true, 7))
 	qInsertEntries = hotMulti(`INSERT INTO ledger_entries (id, transfer_id, account, type, amount, balance_after, at)`, "ttttbbb", ``)
-	qUsage         = hot(`SELECT at / 86400000000 AS day, type, CAST(SUM(amount) AS BIGINT) FROM ledger_entries
-		WHERE account = ? AND at >= ? AND type IN ('task_debit', 'task_credit') GROUP BY at / 86400000000, type ORDER BY 1`)
-	qAccountTotal = hot(`SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM ledger_entries WHERE account = ? AND seq > ?`)
-	qImbalance    = hot(`SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM ledger_entries`)
+	qAccountTotal  = hot(`SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM ledger_entries WHERE account = ? AND seq > ?`)
+	qImbalance     = hot(`SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM ledger_entries`)
 )
 
 // Balance implements ports.LedgerReader. One statement.
@@ -115,39 +113,6 @@ func (v *books) Transactions(ctx context.Context, userID string, typ ledger.Entr
 		out[i] = r.domain()
 	}
 	return out, total, nil
-}
-
-// Usage implements ports.LedgerReader. One statement, along all entries of the account in the index.
-func (v *books) Usage(ctx context.Context, userID, fromDay string) ([]ledger.Day, error) {
-	from, err := time.Parse(time.DateOnly, fromDay)
-	if err != nil {
-		return nil, fmt.Errorf("usage from %q: %w", fromDay, err)
-	}
-	var out []ledger.Day
-	err = v.do(ctx, func(ctx context.Context, c *session) error {
-		out = nil
-		err := c.each(ctx, qUsage, []any{string(ledger.Available(userID)), from.UnixMicro()}, func(scan func(...any) error) error {
-			var day int64
-			var typ ledger.EntryType
-			var sum credits.Amount
-			if err := scan(&day, &typ, &sum); err != nil {
-				return err
-			}
-			date := micros(day * dayMicros).time().Format(time.DateOnly)
-			if n := len(out); n == 0 || out[n-1].Date != date {
-				out = append(out, ledger.Day{Date: date})
-			}
-			d := &out[len(out)-1]
-			if typ == ledger.TypeTaskDebit {
-				d.Spent -= sum
-			} else {
-				d.Earned += sum
-			}
-			return nil
-		})
-		return c.store.wrap(err, "read usage")
-	})
-	return out, err
 }
 
 // AccountTotal implements ports.LedgerReader. One statement, along all entries of the account; for the platform's own two,

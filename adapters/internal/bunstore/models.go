@@ -31,24 +31,31 @@ type views struct {
 	answers   answers
 	workflows workflows
 	runs      runs
+	purchases purchases
+	payments  payments
+	grants    grants
+	usage     usage
+	accounts  accounts
+	secrets   secrets
+	callBacks callBacks
 	push      pushes
 }
 
 func newViews(a access) *views {
-	return &views{users{a}, sessions{a}, keys{a}, agents{a}, tasks{a}, books{a}, trusts{a}, jobs{a}, answers{a}, workflows{a}, runs{a}, pushes{a}}
+	return &views{users{a}, sessions{a}, keys{a}, agents{a}, tasks{a}, books{a}, trusts{a}, jobs{a}, answers{a}, workflows{a}, runs{a}, purchases{a}, payments{a}, grants{a}, usage{a}, accounts{a}, secrets{a}, callBacks{a}, pushes{a}}
 }
 
 func (v *views) tx() ports.Tx {
 	return ports.Tx{
 		Users: &v.users, Sessions: &v.sessions, Keys: &v.keys, Agents: &v.agents, Tasks: &v.tasks, Ledger: &v.ledger, Trust: &v.trust, Jobs: &v.jobs, Answers: &v.answers,
-		Workflows: &v.workflows, Runs: &v.runs, Push: &v.push,
+		Workflows: &v.workflows, Runs: &v.runs, Purchases: &v.purchases, Payments: &v.payments, Grants: &v.grants, Usage: &v.usage, Secrets: &v.secrets, CallBacks: &v.callBacks, Push: &v.push,
 	}
 }
 
 func (v *views) reads() ports.Reads {
 	return ports.Reads{
 		Users: &v.users, Sessions: &v.sessions, Keys: &v.keys, Agents: &v.agents, Tasks: &v.tasks, TaskLogs: &v.tasks, Ledger: &v.ledger, Trust: &v.trust, Jobs: &v.jobs, Answers: &v.answers,
-		Workflows: &v.workflows, Runs: &v.runs, RunLogs: &v.runs, Push: &v.push,
+		Workflows: &v.workflows, Runs: &v.runs, RunLogs: &v.runs, Purchases: &v.purchases, Grants: &v.grants, Usage: &v.usage, Statements: &v.accounts, Secrets: &v.secrets, CallBacks: &v.callBacks, Push: &v.push,
 	}
 }
 

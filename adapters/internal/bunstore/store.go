@@ -63,6 +63,8 @@ type Dialect struct {
 	Duplicate func(error) bool
 	// Retryable tells an error after which the same transaction may well succeed.
 	Retryable func(error) bool
+	// Transfers joins the transfer x of each entry e, if there is one, by its id; there are few entries, and many transfers.
+	Transfers string
 	// Snapshot begins a transaction that reads what was committed when it first read, and holds up nobody.
 	Snapshot string
 	// NewestEntry reads the newest number that was drawn for an entry of the ledger, committed or not; NextWriter one that
@@ -197,7 +199,7 @@ var qPing = hot(`SELECT 1 FROM users LIMIT 1`)
 
 // compile puts the dialect's words into a statement.
 func (d Dialect) compile(text string) string {
-	text = strings.NewReplacer("{lock}", d.Lock, "{skip}", d.Skip, "{logs}", d.Logs).Replace(text)
+	text = strings.NewReplacer("{lock}", d.Lock, "{skip}", d.Skip, "{logs}", d.Logs, "{transfers}", d.Transfers).Replace(text)
 	if !d.Numbered {
 		return text
 	}

@@ -67,6 +67,10 @@ var (
 	qStand = hot(`INSERT INTO trust_raters (user_id, standing, seen, agreed, disagreed) VALUES (?, ?, 1, 0, 0)
 		ON CONFLICT (user_id) DO UPDATE SET standing = excluded.standing, seen = 1`).ranked(rankAccess, 0)
 	qPayments = hot(`SELECT agent_id, user_id, owner_user_id, paid, full_weight, counted FROM trust_pairs WHERE (agent_id, user_id) > (?, ?) ORDER BY agent_id, user_id LIMIT ?`)
+	qPace     = hot(`SELECT weights, updated_at FROM trust_paces WHERE skill_id = ?`)
+	qLockPace = hot(`INSERT INTO trust_paces (skill_id, weights, updated_at) VALUES (?, '', 0)
+		ON CONFLICT (skill_id) DO UPDATE SET skill_id = excluded.skill_id RETURNING weights, updated_at`).ranked(rankAccess, 0).locks("pace")
+	qSavePace = hot(`UPDATE trust_paces SET weights = ?, updated_at = ? WHERE skill_id = ?`)
 	qScoreAt  = hot(`SELECT score_after FROM trust_events WHERE agent_id = ? AND created_at < ? ORDER BY created_at DESC, id DESC LIMIT 1`)
 )
 
@@ -260,6 +264,45 @@ func (v *trusts) Stand(ctx context.Context, standing map[string]float64) error {
 	})
 }
 
+// Pace implements ports.TrustReader. One statement.
+func (v *trusts) Pace(ctx context.Context, skillID string) (trust.Pace, error) {
+	p, err := v.pace(ctx, qPace, skillID)
+	if errors.Is(err, sql.ErrNoRows) {
+		return trust.Pace{}, nil
+	}
+	return p, err
+}
+
+// LockPace implements ports.TrustStore. One statement.
+func (v *trusts) LockPace(ctx context.Context, skillID string) (trust.Pace, error) {
+	return v.pace(ctx, qLockPace, skillID)
+}
+
+func (v *trusts) pace(ctx context.Context, q statement, skillID string) (p trust.Pace, err error) {
+	var weights string
+	var updated micros
+	err = v.do(ctx, func(ctx context.Context, c *session) error {
+		return c.store.wrap(c.row(ctx, q, []any{skillID}, &weights, &updated), "read the pace of a skill")
+	})
+	if err != nil || weights == "" {
+		return trust.Pace{}, err
+	}
+	p.UpdatedAt = updated.time()
+	return p, unpack(weights, &p.Weights)
+}
+
+// SavePace implements ports.TrustStore. One statement.
+func (v *trusts) SavePace(ctx context.Context, skillID string, p trust.Pace) error {
+	weights, err := pack(p.Weights)
+	if err != nil {
+		return err
+	}
+	return v.do(ctx, func(ctx context.Context, c *session) error {
+		_, err := c.exec(ctx, qSavePace, weights, int64(at(p.UpdatedAt)), skillID)
+		return c.store.wrap(err, "save the pace of a skill")
+	})
+}
+
 // Payments implements ports.TrustReader. One statement.
 func (v *trusts) Payments(ctx context.Context, afterAgentID, afterUserID string, limit int) ([]trust.Payment, error) {
 	var out []trust.Payment
@@ -293,6 +336,15 @@ func (v *trusts) ScoresAt(ctx context.Context, agentID string, moments []time.Ti
 
 // Events implements ports.TrustReader. One statement.
 func (v *trusts) Events(ctx context.Context, agentID string, page ports.Page) ([]trust.Event, int, error) {
+	return v.events(ctx, agentID, nil, page)
+}
+
+// EventsAfter implements ports.TrustReader. One statement, two at the end.
+func (v *trusts) EventsAfter(ctx context.Context, agentID string, after trust.Place, limit int) ([]trust.Event, int, error) {
+	return v.events(ctx, agentID, &after, ports.Page{Limit: limit})
+}
+
+func (v *trusts) events(ctx context.Context, agentID string, after *trust.Place, page ports.Page) ([]trust.Event, int, error) {
 	var rows []struct {
 		trustEventRow `bun:",extend"`
 		Total         int `bun:"total"`
@@ -301,16 +353,19 @@ func (v *trusts) Events(ctx context.Context, agentID string, page ports.Page) ([
 	err := v.solo(ctx, func(ctx context.Context, c *session) error {
 		rows, total = nil, 0
 		count := c.bun.NewSelect().TableExpr("trust_events AS e").ColumnExpr("count(*)").Where("e.agent_id = ?", agentID)
-		err := c.bun.NewSelect().TableExpr("trust_events AS e").ColumnExpr("e.*").ColumnExpr("(?) AS total", count).Where("e.agent_id = ?", agentID).
-			OrderExpr("e.created_at DESC, e.id DESC").Limit(int64(page.Limit)).Offset(int64(page.Offset)).Scan(ctx, &rows)
-		if err != nil {
+		q := c.bun.NewSelect().TableExpr("trust_events AS e").ColumnExpr("e.*").ColumnExpr("(?) AS total", count).Where("e.agent_id = ?", agentID).
+			OrderExpr("e.created_at DESC, e.id DESC").Limit(int64(page.Limit)).Offset(int64(page.Offset))
+		if after != nil {
+			q = q.Where("(e.created_at, e.id) < (?, ?)", after.At, after.ID)
+		}
+		if err := q.Scan(ctx, &rows); err != nil {
 			return c.store.wrap(err, "list trust events")
 		}
 		if len(rows) > 0 {
 			total = rows[0].Total
 			return nil
 		}
-		if page.Offset == 0 {
+		if page.Offset == 0 && after == nil {
 			return nil
 		}
 		return c.store.wrap(count.Scan(ctx, &total), "count trust events") // beyond the end
