@@ -43,6 +43,17 @@ type Config struct {
 	// of them open. Processes that share a store need the same. Without any, such secrets are not taken.
 	SealKeys [][]byte
 
+	// Providers say who people are, beside the accounts whose passwords the engine keeps itself. One that checks passwords
+	// takes the place of those.
+	Providers []ports.IdentityProvider
+	// NoLocalAccounts switches those accounts off: nobody signs up or logs in with a password that the engine keeps.
+	NoLocalAccounts bool
+	// Mailer sends mail. nil: none is sent, and what needs a mail is UNAVAILABLE.
+	Mailer ports.Mailer
+	// PublicURL is how the server is reached from outside, without a / at its end. Mails and providers lead people back to
+	// it; without either it is not needed.
+	PublicURL string
+
 	// Now is the clock; UTC or not. Processes that share a store must share a clock, such as the store's, or they take
 	// each other's work for abandoned.
 	Now    func() time.Time
@@ -81,6 +92,7 @@ func (c Config) check() (Config, error) {
 	need(c.Now != nil, "Now")
 	need(c.NewID != nil, "NewID")
 	need(c.Random != nil, "Random")
+	missing = append(missing, c.checkProviders()...)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -134,7 +146,7 @@ func New(cfg Config) (*Engine, error) {
 	c.feedTasks()
 	c.feedRuns()
 	e := &Engine{
-		Identity: &Identity{core: c}, Agents: &Agents{c}, Tasks: &Tasks{c}, Workflows: &Workflows{c}, Trust: &Trust{c}, Billing: &Billing{c}, Gateway: &Gateway{c}, Limits: &Limits{c},
+		Identity: &Identity{core: c, passwords: c.passwordProvider()}, Agents: &Agents{c}, Tasks: &Tasks{c}, Workflows: &Workflows{c}, Trust: &Trust{c}, Billing: &Billing{c}, Gateway: &Gateway{c}, Limits: &Limits{c},
 		core: c,
 	}
 	e.Worker = &Worker{core: c}

@@ -28,7 +28,7 @@ import (
 
 const (
 	receiver = "https://receiver.example.com/hook"
-	secret   = "canary-of-a-credential"
+	canary   = "canary-of-a-credential"
 )
 
 // inbox is a receiver that remembers.
@@ -87,7 +87,7 @@ func (r *rig) pushing(change ...func(*app.Config)) *inbox {
 }
 
 func to(name string) app.PushTo {
-	return app.PushTo{Name: name, URL: receiver, Dialect: "d", Schemes: []string{"Bearer"}, Credentials: secret, Token: "token"}
+	return app.PushTo{Name: name, URL: receiver, Dialect: "d", Schemes: []string{"Bearer"}, Credentials: canary, Token: "token"}
 }
 
 func (r *rig) send(c identity.Caller, a registry.Agent, push *app.PushTo) app.TaskView {
@@ -132,11 +132,11 @@ func TestReceiversAreTold(t *testing.T) {
 		eventually(t, "told that it asks", func() bool { return len(box.seqs()) == 3 })
 		require.Equal(t, []int64{3, 4, 5}, box.seqs(), "at work, says, awaits; the answer told of what was before")
 		require.True(t, box.last().Events[0].AwaitsInput)
-		require.Equal(t, task.PushSecrets{Token: "token", Credentials: secret}, box.last().Secrets)
+		require.Equal(t, task.PushSecrets{Token: "token", Credentials: canary}, box.last().Secrets)
 		kept, err := r.Gateway.PushConfig(t.Context(), asker, v.ID, "mine")
 		require.NoError(t, err)
 		require.NotEmpty(t, kept.Sealed)
-		require.NotContains(t, string(kept.Sealed), secret)
+		require.NotContains(t, string(kept.Sealed), canary)
 
 		whole := to("whole") // from now on; that it asks is told too
 		whole.Whole = true
@@ -360,7 +360,7 @@ func TestPlacesThatAreRefused(t *testing.T) {
 		change(&where)
 		_, err := r.Gateway.SetPush(t.Context(), asker, "", v.ID, where)
 		require.True(t, fault.Has(err, fault.CodeValidation), "%s: %v", what, err)
-		require.NotContains(t, err.Error(), secret)
+		require.NotContains(t, err.Error(), canary)
 		_, err = r.Gateway.Send(t.Context(), asker, app.SendMessage{AgentID: a.ID, MessageID: what, Parts: []task.Part{task.TextPart("hi")}, Push: &where})
 		require.True(t, fault.Has(err, fault.CodeValidation), what)
 	}
@@ -418,7 +418,7 @@ func TestSealKeysCanBeChanged(t *testing.T) {
 	for _, id := range []string{v.ID, open.ID} {
 		eventually(t, "told", func() bool { return r.done(asker, id, "mine") })
 	}
-	require.Equal(t, secret, box.last().Secrets.Credentials)
+	require.Equal(t, canary, box.last().Secrets.Credentials)
 }
 
 // A slow receiver holds up neither tasks nor other receivers.
@@ -508,7 +508,7 @@ func TestReceiversAreToldAfterACrash(t *testing.T) {
 	r.work()
 	eventually(t, "told", func() bool { return r.done(asker, v.ID, "mine") })
 	require.Equal(t, []int64{3}, second.seqs())
-	require.Equal(t, secret, second.last().Secrets.Credentials)
+	require.Equal(t, canary, second.last().Secrets.Credentials)
 }
 
 // Secrets are in no row of the store, in no log, and in no trace.
@@ -540,7 +540,7 @@ func TestSecretsOfReceiversStaySecret(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, string(rows), receiver)
 	all += string(rows)
-	require.NotContains(t, all, secret)
+	require.NotContains(t, all, canary)
 	require.NotContains(t, logged.String(), receiver, "a URL may hold secrets too")
 }
 

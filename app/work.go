@@ -28,6 +28,8 @@ const (
 	jobRunTick    = "run.tick"         // subject: a run; begin the attempts that are due
 	jobRunStep    = "run.step"         // subject: a step's attempt, by scheduler.Key; check its input and begin it
 	jobCancelRuns = "workflow.cancel"  // subject: a deleted workflow; cancel the runs it still has
+	jobLetter     = "mail.send"        // subject: a letter; send it
+	jobDrainUser  = "user.drain"       // subject: a deleted user; take what is theirs out of the market
 	jobPayment    = "payment.event"    // subject: an event that a provider told; do what follows from it
 	jobFoldUsage  = "usage.fold"       // subject: a user, or all; sum up the days of usage
 	jobPush       = "push.tell"        // subject: a push configuration; tell its receiver what it does not know yet
@@ -178,6 +180,9 @@ func (w *Worker) tidy(ctx context.Context) error {
 		_, err := u.Sessions.DeleteExpired(ctx, u.now)
 		if err == nil {
 			_, err = u.Answers.DeleteUntil(ctx, u.now.Add(-answersKept))
+		}
+		if err == nil {
+			err = u.Tokens.DeleteExpired(ctx, u.now)
 		}
 		if err == nil && w.CallBackURL != nil {
 			_, err = u.CallBacks.DeleteUntil(ctx, u.now.Add(-2*task.MaxTimeout)) // of tasks that have ended long since
@@ -374,6 +379,10 @@ func (w *Worker) do(ctx, callCtx context.Context, job ports.Job, call *forwardin
 		return w.beginStep(ctx, job)
 	case jobPush:
 		return w.push(ctx, job)
+	case jobLetter:
+		return w.sendLetter(ctx, job)
+	case jobDrainUser:
+		return w.drainUser(ctx, job)
 	default:
 		return fault.New(fault.Internal, fault.CodeInternal, "no handler for jobs of kind %q", job.Kind)
 	}

@@ -34,6 +34,9 @@ type Reads struct {
 	Users      UserReader
 	Sessions   SessionReader
 	Keys       KeyReader
+	Identities IdentityReader
+	Tokens     TokenReader
+	Letters    LetterReader
 	Agents     AgentReader
 	Tasks      TaskReader
 	TaskLogs   TaskLogReader
@@ -75,4 +78,8 @@ type Tx struct {
 	Grants    GrantStore
 	Usage     UsageStore
 	Secrets   SecretStore
+
+	Identities IdentityStore
+	Tokens     TokenStore
+	Letters    LetterStore
 }

@@ -216,7 +216,10 @@ func (s *server) mountBilling() {
 		return answerList(l, err, purchase)
 	})
 	s.mountWebhook()
-	s.handle(route{method: "GET", path: "/billing/return", access: public}, func(x *exchange, r *http.Request) {
+	s.page(route{
+		method: "GET", path: "/billing/return", access: public,
+		id: "get-billing-return", tag: tagBilling, summary: "The page after a checkout", status: http.StatusOK,
+	}, func(x *exchange, r *http.Request) {
 		s.showPage(x, r, http.StatusOK, "return.html", r.URL.Query().Get("checkout") == "success")
 	})
 	registerCreate(s, route{

@@ -47,7 +47,7 @@ var kinds = map[fault.Code]struct {
 	fault.CodeWorkflowNotFound:     {fault.NotFound, "no such workflow"},
 	fault.CodeRunNotFound:          {fault.NotFound, "no such run"},
 	fault.CodeAPIKeyNotFound:       {fault.NotFound, "no such key of this agent, or revoked already"},
-	fault.CodeNotFound:             {fault.NotFound, "no such route"},
+	fault.CodeNotFound:             {fault.NotFound, "no such route, or nothing there of that id or name"},
 	fault.CodeMethodNotAllowed:     {fault.NotFound, "the route has no such method; the Allow header lists those it has"},
 	fault.CodeTaskNotActive:        {fault.Conflict, "the task has ended"},
 	fault.CodeAlreadyRated:         {fault.Conflict, "the task has been rated"},

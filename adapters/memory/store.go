@@ -65,6 +65,11 @@ type Store struct {
 	grants    table[billing.Grant]
 	looked    table[int64] // how far, for busy users
 	secrets   table[[]byte]
+
+	identities table[identity.Identity]
+	subjects   table[string] // by issuer and subject → identity
+	tokens     table[identity.Token]
+	letters    table[identity.Letter]
 }
 
 // Option is a setting of a Store.
@@ -118,6 +123,7 @@ func (s *Store) run(ctx context.Context, fn func(ctx context.Context, tx ports.T
 	err := fn(context.WithValue(ctx, insideKey{}, s), ports.Tx{
 		Users: users{v}, Sessions: sessions{v}, Keys: keys{v}, Agents: agents{v}, Tasks: tasks{v}, Ledger: books{v}, Trust: trusts{v}, Jobs: jobs{v}, Answers: answers{v},
 		Workflows: workflows{v}, Runs: runs{v}, Purchases: purchases{v}, Payments: payments{v}, Grants: grants{v}, Usage: usage{v}, Secrets: secrets{v}, CallBacks: callBacks{v}, Push: push{v},
+		Identities: identities{v}, Tokens: tokens{v}, Letters: letters{v},
 	})
 	if err == nil {
 		err = ctx.Err()
@@ -133,6 +139,7 @@ func (s *Store) Read() ports.Reads {
 		Users: users{v}, Sessions: sessions{v}, Keys: keys{v}, Agents: agents{v}, Tasks: tasks{v}, Ledger: books{v}, Trust: trusts{v}, Jobs: jobs{v}, Answers: answers{v},
 		Workflows: workflows{v}, Runs: runs{v}, Stats: stats{v}, Audit: audits{v}, TaskLogs: tasks{v}, RunLogs: runs{v}, Purchases: purchases{v}, Grants: grants{v}, Usage: usage{v}, Secrets: secrets{v}, CallBacks: callBacks{v}, Push: push{v},
 		Statements: accounts{v},
+		Identities: identities{v}, Tokens: tokens{v}, Letters: letters{v},
 	}
 }
 

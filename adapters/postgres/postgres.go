@@ -155,14 +155,16 @@ func open(url string, conns int) (*sql.DB, error) {
 	if _, set := cfg.RuntimeParams["application_name"]; !set {
 		cfg.RuntimeParams["application_name"] = "nexus"
 	}
-	var session []stdlib.OptionOpenDB
-	if _, set := cfg.RuntimeParams[idleLimit]; !set { // poolers refuse to take it with the connection
-		session = append(session, stdlib.OptionAfterConnect(func(ctx context.Context, c *pgx.Conn) error {
-			_, err := c.Exec(ctx, "SET "+idleLimit+" = '10s'")
-			return err
-		}))
+	// Statements here take milliseconds, whatever the planner thinks of them: to compile them, or to share them out among
+	// processes, takes longer.
+	settings := "SET jit = off; SET max_parallel_workers_per_gather = 0"
+	if _, set := cfg.RuntimeParams[idleLimit]; !set {
+		settings += "; SET " + idleLimit + " = '10s'"
 	}
-	db := stdlib.OpenDB(*cfg, session...)
+	db := stdlib.OpenDB(*cfg, stdlib.OptionAfterConnect(func(ctx context.Context, c *pgx.Conn) error { // poolers refuse to take them with the connection
+		_, err := c.Exec(ctx, settings)
+		return err
+	}))
 	db.SetMaxOpenConns(conns)
 	db.SetMaxIdleConns(conns)
 	return db, nil
@@ -189,23 +191,45 @@ func dialect() bunstore.Dialect {
 			}
 			return false
 		},
-		Lost: lost, Text: candidates, TextIsExact: indexedLetters,
+		Lost: lost, TextIsExact: indexedLetters, Index: "CALL index_agent(?)", Entries: entries, Cached: []any{pgx.QueryExecModeCacheStatement},
 	}
 }
 
-// indexedLetters is how many letters of a word the text index has: agent_words.
+// indexedLetters is how many letters of a word the index has: agent_index_terms.
 const indexedLetters = 60
 
-// candidates asks the text index for agents that have a word that begins with each of the words, as far as it goes.
-func candidates(words []string) (where string, args []any) {
-	all := make([]string, len(words))
-	for i, w := range words { // letters and digits only
+// entries is a query of agent_index: a word is the beginning of one there, as far as it goes; #tags, !skills and =category
+// are there as a whole.
+func entries(words, anyTag []string, skillID, category string) (query, mark string) {
+	everything := strings.Join(words, "") + strings.Join(anyTag, "") + skillID + category
+	r := '~' // a letter that is nowhere in it
+	for ; strings.ContainsRune(everything, r); r++ {
+	}
+	mark = string(r)
+	quoted := func(kind, term string) string {
+		return "'" + mark + strings.NewReplacer("'", "''", `\`, `\\`).Replace(kind+term) + "'"
+	}
+	var all []string
+	for _, w := range words { // letters and digits only
 		if r := []rune(w); len(r) > indexedLetters {
 			w = string(r[:indexedLetters])
 		}
-		all[i] = "'" + w + "':*"
+		all = append(all, quoted("", w)+":*")
 	}
-	return "a.words @@ ?::tsquery", []any{strings.Join(all, " & ")}
+	var tags []string
+	for _, t := range anyTag {
+		tags = append(tags, quoted("#", t))
+	}
+	if len(tags) > 0 {
+		all = append(all, "("+strings.Join(tags, " | ")+")")
+	}
+	if skillID != "" {
+		all = append(all, quoted("!", skillID))
+	}
+	if category != "" {
+		all = append(all, quoted("=", category))
+	}
+	return strings.Join(all, " & "), mark
 }
 
 // lost tells that the connection is of no more use: it broke, or the server goes away.

@@ -31,7 +31,7 @@ func dialect() bunstore.Dialect {
 
 // candidates asks the text index. A word with a letter that the index takes for something else is left to the comparison
 // that follows.
-func candidates(words []string) (where string, args []any) {
+func candidates(words []string) (from, where string, args []any) {
 	var match []string
 	for _, w := range words {
 		if !strings.ContainsFunc(w, foreign) {
@@ -39,9 +39,10 @@ func candidates(words []string) (where string, args []any) {
 		}
 	}
 	if len(match) == 0 {
-		return "", nil
+		return "", "", nil
 	}
-	return "a.seq IN (SELECT rowid FROM agent_words WHERE agent_words MATCH ?)", []any{strings.Join(match, " AND ")}
+	// A CROSS join goes from its left to its right, and ends when enough is found.
+	return "agent_words CROSS JOIN agents AS a ON a.seq = agent_words.rowid", "agent_words MATCH ?", []any{strings.Join(match, " AND ")}
 }
 
 // foreign tells the blocks with letters whose kind has changed since the index's Unicode: New Tai Lue, Vedic Extensions.

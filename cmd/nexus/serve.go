@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -34,6 +35,8 @@ type serveCmd struct {
 
 	CardKey     string `env:"NEXUS_CARD_KEY" placeholder:"PEM" help:"The private key that agent cards are signed with, and the secrets of push notifications sealed: P-256 or Ed25519, in PEM. Further keys after it are published with it, and open what they sealed. Default on SQLite: one that is made and kept in the data directory."`
 	CardKeyFile string `env:"NEXUS_CARD_KEY_FILE" placeholder:"FILE" help:"The same, out of a file."`
+
+	signinFlags `embed:""`
 
 	MetricsAddr  string `env:"NEXUS_METRICS_ADDR" placeholder:"HOST:PORT" help:"Where Prometheus gets GET /metrics, or off. Default: ${metricsAddr}, if nobody else listens there."`
 	MetricsToken string `env:"NEXUS_METRICS_TOKEN" placeholder:"TOKEN" help:"A bearer token that must be shown for the metrics."`
@@ -86,6 +89,9 @@ func (s *serveCmd) Run(e *env) (err error) {
 	if db.lock != nil && (s.RedisURL != "" || s.Role != "all") {
 		return errors.New("NEXUS_REDIS_URL and NEXUS_ROLE are for several processes, which need PostgreSQL: set NEXUS_DATABASE_URL")
 	}
+	if err := s.signinFlags.check(s.PublicURL); err != nil {
+		return err
+	}
 	redisClient, err := e.openRedis(s.RedisURL)
 	if err != nil {
 		return err
@@ -127,12 +133,16 @@ func (s *serveCmd) Run(e *env) (err error) {
 	}
 	defer func() { _ = listener.Close() }() // if it was not served
 	base := "http://" + listener.Addr().String()
-	callBackAt := s.PublicURL
+	callBacks := s.PublicURL // where it can be called back; that it listens somewhere does not tell that
 	if s.PublicURL == "" {
 		s.PublicURL = base
 		if s.Demo || s.AllowPrivateEndpoints { // agents may be on this machine too
-			callBackAt = base
+			callBacks = base
 		}
+	}
+	signin, err := s.signin(e, strings.TrimRight(s.PublicURL, "/"))
+	if err != nil {
+		return err
 	}
 	payments, demoCheckout, err := s.payments()
 	if err != nil {
@@ -147,11 +157,12 @@ func (s *serveCmd) Run(e *env) (err error) {
 		return err
 	}
 	w := wiring{
+		signin:   signin,
 		payments: payments,
 		sealKeys: seal,
 		events:   changes, allowPrivate: s.AllowPrivateEndpoints || s.Demo, workers: s.Workers, perAgent: s.CallsPerAgent, sole: db.lock != nil,
 		redis: redisClient, limitClosed: s.RateLimitOnError == "refuse", unlimited: s.RateLimit == "off",
-		publicURL: callBackAt, tracing: tracing, metrics: metrics,
+		callBacks: callBacks, tracing: tracing, metrics: metrics,
 	}
 	jobs := e.openQueue(store, w)
 	defer func() { err = errors.Join(err, jobs.Close()) }()
@@ -164,11 +175,11 @@ func (s *serveCmd) Run(e *env) (err error) {
 		return err
 	}
 	observe := telemetry.Requests(tracing, metrics)
-	open, openAt := openRoutes(engine, a2agateway.New(engine, a2agateway.Options{Logger: e.log, PublicURL: s.PublicURL, Version: version, Signer: signer}), demoCheckout)
+	open := openRoutes(engine, a2agateway.New(engine, a2agateway.Options{Logger: e.log, PublicURL: s.PublicURL, Version: version, Signer: signer}), demoCheckout)
 	handler := httpapi.New(engine, httpapi.Options{
 		Logger: e.log, PublicURL: s.PublicURL, Version: version, TrustedProxies: s.TrustedProxies, RateLimit: s.RateLimit == "on",
 		ReadyChecks: ready, Observe: observe,
-		Open: open, OpenAt: openAt,
+		Open:    open,
 		Streams: httpapi.StreamOptions{KeepAlive: s.StreamKeepAlive, Max: s.MaxStreams, MaxPerCaller: s.StreamsPerUser, Closing: e.Done()},
 	})
 	if s.Role == "worker" {

@@ -20,35 +20,39 @@ import (
 
 // views are the stores over one access.
 type views struct {
-	users     users
-	sessions  sessions
-	keys      keys
-	agents    agents
-	tasks     tasks
-	ledger    books
-	trust     trusts
-	jobs      jobs
-	answers   answers
-	workflows workflows
-	runs      runs
-	purchases purchases
-	payments  payments
-	grants    grants
-	usage     usage
-	accounts  accounts
-	secrets   secrets
-	callBacks callBacks
-	push      pushes
+	users      users
+	sessions   sessions
+	keys       keys
+	agents     agents
+	tasks      tasks
+	ledger     books
+	trust      trusts
+	jobs       jobs
+	answers    answers
+	workflows  workflows
+	runs       runs
+	purchases  purchases
+	payments   payments
+	grants     grants
+	usage      usage
+	accounts   accounts
+	secrets    secrets
+	callBacks  callBacks
+	push       pushes
+	identities identities
+	tokens     tokens
+	letters    letters
 }
 
 func newViews(a access) *views {
-	return &views{users{a}, sessions{a}, keys{a}, agents{a}, tasks{a}, books{a}, trusts{a}, jobs{a}, answers{a}, workflows{a}, runs{a}, purchases{a}, payments{a}, grants{a}, usage{a}, accounts{a}, secrets{a}, callBacks{a}, pushes{a}}
+	return &views{users{a}, sessions{a}, keys{a}, agents{a}, tasks{a}, books{a}, trusts{a}, jobs{a}, answers{a}, workflows{a}, runs{a}, purchases{a}, payments{a}, grants{a}, usage{a}, accounts{a}, secrets{a}, callBacks{a}, pushes{a}, identities{a}, tokens{a}, letters{a}}
 }
 
 func (v *views) tx() ports.Tx {
 	return ports.Tx{
 		Users: &v.users, Sessions: &v.sessions, Keys: &v.keys, Agents: &v.agents, Tasks: &v.tasks, Ledger: &v.ledger, Trust: &v.trust, Jobs: &v.jobs, Answers: &v.answers,
 		Workflows: &v.workflows, Runs: &v.runs, Purchases: &v.purchases, Payments: &v.payments, Grants: &v.grants, Usage: &v.usage, Secrets: &v.secrets, CallBacks: &v.callBacks, Push: &v.push,
+		Identities: &v.identities, Tokens: &v.tokens, Letters: &v.letters,
 	}
 }
 
@@ -56,6 +60,7 @@ func (v *views) reads() ports.Reads {
 	return ports.Reads{
 		Users: &v.users, Sessions: &v.sessions, Keys: &v.keys, Agents: &v.agents, Tasks: &v.tasks, TaskLogs: &v.tasks, Ledger: &v.ledger, Trust: &v.trust, Jobs: &v.jobs, Answers: &v.answers,
 		Workflows: &v.workflows, Runs: &v.runs, RunLogs: &v.runs, Purchases: &v.purchases, Grants: &v.grants, Usage: &v.usage, Statements: &v.accounts, Secrets: &v.secrets, CallBacks: &v.callBacks, Push: &v.push,
+		Identities: &v.identities, Tokens: &v.tokens, Letters: &v.letters,
 	}
 }
 
@@ -142,10 +147,25 @@ type userRow struct {
 	PasswordHash string        `bun:"password_hash"`
 	Role         identity.Role `bun:"role"`
 	CreatedAt    micros        `bun:"created_at"`
+
+	VerifiedAt   sql.NullInt64 `bun:"verified_at"`
+	PendingEmail string        `bun:"pending_email"`
+	DisabledAt   sql.NullInt64 `bun:"disabled_at"`
+	DeletedAt    sql.NullInt64 `bun:"deleted_at"`
 }
 
 func (r userRow) domain() identity.User {
-	return identity.User{ID: r.ID, Email: r.Email, PasswordHash: r.PasswordHash, Role: r.Role, CreatedAt: r.CreatedAt.time()}
+	return identity.User{
+		ID: r.ID, Email: r.Email, PasswordHash: r.PasswordHash, Role: r.Role, CreatedAt: r.CreatedAt.time(),
+		VerifiedAt: maybeTime(r.VerifiedAt), PendingEmail: r.PendingEmail, DisabledAt: maybeTime(r.DisabledAt), DeletedAt: maybeTime(r.DeletedAt),
+	}
+}
+
+func userRowOf(u identity.User) userRow {
+	return userRow{
+		ID: u.ID, Email: u.Email, PasswordHash: u.PasswordHash, Role: u.Role, CreatedAt: at(u.CreatedAt),
+		VerifiedAt: maybeAt(u.VerifiedAt), PendingEmail: u.PendingEmail, DisabledAt: maybeAt(u.DisabledAt), DeletedAt: maybeAt(u.DeletedAt),
+	}
 }
 
 type sessionRow struct {
@@ -156,11 +176,14 @@ type sessionRow struct {
 	CreatedAt  micros `bun:"created_at"`
 	LastSeenAt micros `bun:"last_seen_at"`
 	ExpiresAt  micros `bun:"expires_at"`
+	Address    string `bun:"address"`
+	Device     string `bun:"device"`
 }
 
 func (r sessionRow) domain() identity.Session {
 	return identity.Session{
 		TokenHash: r.TokenHash, UserID: r.UserID, CreatedAt: r.CreatedAt.time(), LastSeenAt: r.LastSeenAt.time(), ExpiresAt: r.ExpiresAt.time(),
+		Address: r.Address, Device: r.Device,
 	}
 }
 

@@ -26,14 +26,14 @@ const openStatus = `status IN ('pending', 'assigned', 'running')`
 var (
 	qTask     = hot(`SELECT ` + taskColumns + ` FROM tasks WHERE id = ?`)
 	qLockTask = hot(`SELECT `+taskColumns+` FROM tasks WHERE id = ?{lock}`).ranked(rankTask, 0).locks("task").
-			inBulk(reads(`SELECT u.n, `+columnsOf("t", taskColumns)+` FROM `+numbered("t")+` JOIN tasks AS t ON t.id = u.c0 ORDER BY u.n{lock} OF t`, "t"))
+			inBulk(reads(`SELECT u.n, `+columnsOf("t", taskColumns)+` FROM `+rowsOf("t")+` JOIN tasks AS t ON t.id = u.c0 ORDER BY u.n{lock} OF t`, "t"))
 	qInsertTask = hot(`INSERT INTO tasks (` + taskColumns + `) VALUES (?` + strings.Repeat(", ?", taskColumnCount-1) + `) ON CONFLICT (id) DO NOTHING`).
 			inBulk(inserts(`INSERT INTO tasks (`+taskColumns+`)`, "tttttttBbbbbBbbBtBttbtbbbbbbTTttTT", `ON CONFLICT (id) DO NOTHING`))
 	qSaveTask = hot(`UPDATE tasks SET status = ?, attempts = ?, started_at = ?, updated_at = ?, timeout_at = ?, completed_at = ?, remote_task_id = ?,
 		context_id = ?, last_seq = ?, asked = ?, told = ?, tried = ?, awaits_input = ?, push = ?, error_code = ?, error_message = ?, output = ? WHERE id = ?`).
 		inBulk(changes(`UPDATE tasks AS t SET status = u.c0, attempts = u.c1, started_at = u.c2, updated_at = u.c3, timeout_at = u.c4, completed_at = u.c5, remote_task_id = u.c6,
 		context_id = u.c7, last_seq = u.c8, asked = u.c9, told = u.c10, tried = u.c11, awaits_input = u.c12, push = u.c13, error_code = u.c14, error_message = u.c15, output = u.c16
-		FROM `+numbered("tbBbbBttbbbbbbTTTt")+` WHERE t.id = u.c17`, "tbBbbBttbbbbbbTTTt", true, 17))
+		FROM `+rowsOf("tbBbbBttbbbbbbTTTt")+` WHERE t.id = u.c17`, "tbBbbBttbbbbbbTTTt", true, 17))
 	qInsertEvents = hotMulti(`INSERT INTO task_events (task_id, seq, kind, status, at, body)`, "tbttbt", `ON CONFLICT (task_id, seq) DO NOTHING`)
 	qEvents       = hot(`SELECT seq, kind, status, at, body FROM task_events WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?`)
 	qEventsOf8    = qEventsOf(8)

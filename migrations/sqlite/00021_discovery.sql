@@ -1,0 +1,12 @@
+-- +goose Up
+
+-- The beginnings of words have lists of their own, so that a beginning that most agents have is not put together out of its words.
+DROP TABLE agent_words;
+CREATE VIRTUAL TABLE agent_words USING fts5 (words, content = '', contentless_delete = 1, detail = 'none', prefix = '1 2 3', tokenize = 'unicode61 remove_diacritics 0');
+INSERT INTO agent_words (rowid, words) SELECT seq, search_name || search_skills || search_description FROM agents WHERE deleted_at IS NULL;
+
+-- +goose Down
+
+DROP TABLE agent_words;
+CREATE VIRTUAL TABLE agent_words USING fts5 (words, content = '', contentless_delete = 1, detail = 'none', tokenize = 'unicode61 remove_diacritics 0');
+INSERT INTO agent_words (rowid, words) SELECT seq, search_name || search_skills || search_description FROM agents WHERE deleted_at IS NULL;
