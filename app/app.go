@@ -142,7 +142,7 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &core{Config: cfg, turns: turns{limit: cfg.MaxCallsPerAgent}, places: make(chan struct{}, cfg.MaxCalls), pushes: make(chan struct{}, maxPushes), receivers: turns{limit: maxPushesPerHost}}
+	c := &core{Config: cfg, turns: turns{limit: cfg.MaxCallsPerAgent}, places: make(chan struct{}, cfg.MaxCalls), pushes: make(chan struct{}, maxPushes), receivers: turns{limit: maxPushesPerHost}, askers: turns{limit: maxPushesPerUser}}
 	c.feedTasks()
 	c.feedRuns()
 	e := &Engine{
@@ -180,6 +180,7 @@ type core struct {
 	// Notifications have places and turns of their own, so that slow receivers take none from agents.
 	pushes    chan struct{}
 	receivers turns // by host
+	askers    turns // by user
 }
 
 // now is cut to what every store keeps, so that an answer says the same now and later.

@@ -22,6 +22,7 @@ import (
 const (
 	maxPushes        = 64 // that this process has under way
 	maxPushesPerHost = 8  // of them, to one host
+	maxPushesPerUser = 16 // of them, that one user asked for, or all strangers
 	pushBudget       = 15 * time.Second
 	pushWithout      = time.Minute      // before a process without a notifier looks again
 	pushKept         = 24 * time.Hour   // how long a configuration that is done can still be read
@@ -274,8 +275,8 @@ func (w *Worker) push(ctx context.Context, job ports.Job) error {
 	}
 }
 
-// mayPush takes a place for one notification, of those that this process and the receiver's host have; nil if there is
-// none, so that slow receivers hold up nobody but themselves.
+// mayPush takes a place for one notification, of those that this process, the receiver's host and who asked have; nil if
+// there is none, so that slow receivers hold up nobody else's.
 func (c *core) mayPush(conf task.PushConfig) (leave func()) {
 	host := conf.URL
 	if u, err := url.Parse(conf.URL); err == nil {
@@ -286,16 +287,17 @@ func (c *core) mayPush(conf task.PushConfig) (leave func()) {
 	default:
 		return nil
 	}
-	turn := c.receivers.take(host)
-	if turn == nil || !turn.come() {
-		turn.giveBack()
+	mine, its := c.askers.take(conf.UserID), c.receivers.take(host)
+	leave = func() {
+		its.giveBack()
+		mine.giveBack()
 		<-c.pushes
+	}
+	if mine == nil || its == nil || !mine.come() || !its.come() {
+		leave()
 		return nil
 	}
-	return func() {
-		turn.giveBack()
-		<-c.pushes
-	}
+	return leave
 }
 
 // pushNext tells the receiver the next thing, and notes what came of it. more says that there may be something else to

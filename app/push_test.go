@@ -199,63 +199,62 @@ func TestReceiversOfTasksThatHaveEnded(t *testing.T) {
 
 // What a receiver does not take is tried again, later each time, up to a bound; one that wants none any more is left alone.
 func TestReceiversThatFail(t *testing.T) {
-	everyStore(t, func(t *testing.T, r *rig) {
-		box := r.pushing()
-		broken := &ports.NotifyError{Reason: "broken"}
-		box.fail = func(n int) error {
-			if n <= 3 {
-				return broken
-			}
-			return nil
+	r := newRig(t, memory.New(memory.WithReplay()))
+	box := r.pushing()
+	broken := &ports.NotifyError{Reason: "broken"}
+	box.fail = func(n int) error {
+		if n <= 3 {
+			return broken
 		}
-		r.work()
-		asker, owner := r.user(), r.user()
-		a := r.agent(owner, 0, echo)
-		where := to("mine")
-		where.Whole = true
-		v := r.send(asker, a, &where)
-		end := r.ended(asker, v.ID)
-		for n := 1; n <= 3; n++ {
-			eventually(t, "tried", func() bool {
-				p, err := r.Gateway.PushConfig(t.Context(), asker, v.ID, "mine")
-				return err == nil && p.Failures == n
-			})
-			r.clock.skip(time.Minute)
-		}
-		eventually(t, "taken", func() bool { return r.done(asker, v.ID, "mine") })
-		require.Equal(t, []int64{end.LastSeq}, box.seqs(), "how the task stands is told once, however much has happened")
+		return nil
+	}
+	r.work()
+	asker, owner := r.user(), r.user()
+	a := r.agent(owner, 0, echo)
+	where := to("mine")
+	where.Whole = true
+	v := r.send(asker, a, &where)
+	end := r.ended(asker, v.ID)
+	for n := 1; n <= 3; n++ {
+		eventually(t, "tried", func() bool {
+			p, err := r.Gateway.PushConfig(t.Context(), asker, v.ID, "mine")
+			return err == nil && p.Failures == n
+		})
+		r.clock.skip(time.Minute)
+	}
+	eventually(t, "taken", func() bool { return r.done(asker, v.ID, "mine") })
+	require.Equal(t, []int64{end.LastSeq}, box.seqs(), "how the task stands is told once, however much has happened")
 
-		box.mu.Lock()
-		box.fail, box.n = func(int) error { return broken }, 0
-		box.mu.Unlock()
-		v = r.send(asker, a, &where)
-		for n := 1; n <= task.MaxPushAttempts; n++ {
-			eventually(t, "tried", func() bool {
-				p, err := r.Gateway.PushConfig(t.Context(), asker, v.ID, "mine")
-				return err == nil && p.Failures == n
-			})
-			require.Equal(t, n == task.MaxPushAttempts, r.done(asker, v.ID, "mine"))
-			r.clock.skip(15 * time.Minute)
-		}
-		require.Equal(t, task.MaxPushAttempts, box.attempts())
-		p, err := r.Gateway.PushConfig(t.Context(), asker, v.ID, "mine")
-		require.NoError(t, err)
-		require.Nil(t, p.Sealed)
+	box.mu.Lock()
+	box.fail, box.n = func(int) error { return broken }, 0
+	box.mu.Unlock()
+	v = r.send(asker, a, &where)
+	for n := 1; n <= task.MaxPushAttempts; n++ {
+		eventually(t, "tried", func() bool {
+			p, err := r.Gateway.PushConfig(t.Context(), asker, v.ID, "mine")
+			return err == nil && p.Failures == n
+		})
+		require.Equal(t, n == task.MaxPushAttempts, r.done(asker, v.ID, "mine"))
+		r.clock.skip(15 * time.Minute)
+	}
+	require.Equal(t, task.MaxPushAttempts, box.attempts())
+	p, err := r.Gateway.PushConfig(t.Context(), asker, v.ID, "mine")
+	require.NoError(t, err)
+	require.Nil(t, p.Sealed)
 
-		box.mu.Lock()
-		box.fail, box.got = nil, nil
-		box.mu.Unlock()
-		_, err = r.Gateway.SetPush(t.Context(), asker, "", v.ID, where)
-		require.NoError(t, err)
-		eventually(t, "set anew, it is told what it missed", func() bool { return len(box.seqs()) == 1 })
+	box.mu.Lock()
+	box.fail, box.got = nil, nil
+	box.mu.Unlock()
+	_, err = r.Gateway.SetPush(t.Context(), asker, "", v.ID, where)
+	require.NoError(t, err)
+	eventually(t, "set anew, it is told what it missed", func() bool { return len(box.seqs()) == 1 })
 
-		box.mu.Lock()
-		box.fail, box.n = func(int) error { return &ports.NotifyError{Reason: "gone", Gone: true} }, 0
-		box.mu.Unlock()
-		v = r.send(asker, a, &where)
-		eventually(t, "left alone", func() bool { return r.done(asker, v.ID, "mine") })
-		require.Equal(t, 1, box.attempts())
-	})
+	box.mu.Lock()
+	box.fail, box.n = func(int) error { return &ports.NotifyError{Reason: "gone", Gone: true} }, 0
+	box.mu.Unlock()
+	v = r.send(asker, a, &where)
+	eventually(t, "left alone", func() bool { return r.done(asker, v.ID, "mine") })
+	require.Equal(t, 1, box.attempts())
 }
 
 // A receiver that asks to be left alone is.
@@ -458,12 +457,15 @@ func TestSlowReceiversHoldUpNobody(t *testing.T) {
 	eventually(t, "they are slow", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
-		return slow >= 20
+		return slow == 16
 	})
-	where := to("mine")
-	v := r.send(asker, a, &where)
-	r.ended(asker, v.ID)
-	eventually(t, "told", func() bool { return r.done(asker, v.ID, "mine") })
+	other, where := r.user(), to("mine")
+	v := r.send(other, a, &where)
+	r.ended(other, v.ID)
+	eventually(t, "told", func() bool { return r.done(other, v.ID, "mine") })
+	mu.Lock()
+	defer mu.Unlock()
+	require.Equal(t, 16, slow, "one user's")
 }
 
 // What was not told when a process died is told by the next one.
@@ -612,4 +614,33 @@ func TestWhateverHappensReceiversAreToldInOrder(t *testing.T) {
 		require.Equal(t, want, heard[id])
 		mu.Unlock()
 	}
+}
+
+// A task that nobody wants to be told of costs no look at who might.
+func TestTasksWithoutReceiversPayNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "nexus.db")
+	require.NoError(t, sqlite.Migrate(t.Context(), path))
+	tracer := memory.NewTracer()
+	store, err := sqlite.Open(t.Context(), path, sqlite.WithTracer(tracer))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, store.Close()) })
+	r := newRig(t, store)
+	r.pushing(func(c *app.Config) { c.Tracer = tracer })
+	r.work()
+	asker := r.user()
+	a := r.agent(r.user(), 0, echo)
+	looks := func() (n int) {
+		for _, s := range tracer.Spans() {
+			if strings.Contains(s.Name, "push_configs") {
+				n++
+			}
+		}
+		return n
+	}
+	r.ended(asker, r.send(asker, a, nil).ID)
+	require.Zero(t, looks())
+	v := r.send(asker, a, ptr(to("mine")))
+	r.ended(asker, v.ID)
+	eventually(t, "told", func() bool { return r.done(asker, v.ID, "mine") })
+	require.NotZero(t, looks(), "else the test would see nothing")
 }
