@@ -327,7 +327,7 @@ func (w *tangle) judgeTask(id string) {
 		w.look(e, -1)
 		e.watch.Close()
 		if int64(len(e.seen)) != t.LastSeq-e.from && e.from != t.LastSeq {
-			w.Fatalf("stream %d from %d of %d was given %d events", i, e.from, t.LastSeq, len(e.seen))
+			w.Fatalf("stream %d from %d of %d was given %d events: %v", i, e.from, t.LastSeq, len(e.seen), numbers(e.seen))
 		}
 		for j, got := range e.seen {
 			if got.Seq != e.from+int64(j)+1 || got.Kind != events[got.Seq-1].Kind {
@@ -335,6 +335,13 @@ func (w *tangle) judgeTask(id string) {
 			}
 		}
 	}
+}
+
+func numbers(events []TaskEvent) (out []string) {
+	for _, e := range events {
+		out = append(out, fmt.Sprint(e.Seq, e.Kind))
+	}
+	return out
 }
 
 func boolInt(b bool) int {

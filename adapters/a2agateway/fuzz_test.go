@@ -60,3 +60,18 @@ func FuzzRequest(f *testing.F) {
 		}
 	})
 }
+
+// Whatever is posted as a notification, it is taken or refused, and what is taken is one JSON object.
+func FuzzNotification(f *testing.F) {
+	for _, s := range []string{
+		`{"kind":"task","id":"r","status":{"state":"completed"}}`, `{"task":{"id":"r"}}`, `{"statusUpdate":{"taskId":"r"}}`, `{"id":"","status":{}}`, `{"task":{},"TASK":{}}`, `[]`, `null`, `{"message": {}}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var v map[string]any
+		if isNotification(body) && (json.Unmarshal(body, &v) != nil || len(v) == 0) {
+			t.Fatalf("%q", body)
+		}
+	})
+}
