@@ -11,7 +11,7 @@ RACE := -race
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-faults lint generate generated screenshots fmt bench bench-workflows bench-discovery bench-billing trust-sim fuzz check tidy clean
+.PHONY: help run build test test-faults test-ledger lint generate generated screenshots fmt bench bench-workflows bench-discovery bench-billing trust-sim fuzz check tidy clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ test-faults: ## Run the fault tests for ten minutes, runs of workflows for one, 
 	NEXUS_STRIPE_EVENTS=10000 $(GO) test -run TestDeliveries -timeout 10m -v ./adapters/stripepay
 	NEXUS_SEEDS=20000 $(GO) test -run TestAnySeedOfTheWorldEndsWell -timeout 10m -v ./app
 
+test-ledger: ## Try a million operations on each store's ledger, and 64 writers for half a minute each
+	NEXUS_LEDGER_OPS=1000000 $(GO) test -run '^TestLedger$$' -timeout 3h -v ./adapters/memory ./adapters/sqlite ./adapters/postgres
+
 lint: ## Run the linters
 	$(GO) vet ./...
 	$(GO) tool $(TOOLS) golangci-lint run ./...
@@ -52,12 +55,13 @@ fmt: ## Format the code
 
 bench: ## Run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchtime 2s ./cmd/... ./adapters/sqlite/... ./domain/...
+	$(GO) test -run '^$$' -bench '^BenchmarkLedger$$' -benchtime 1x ./adapters/postgres
 
 trust-sim: ## Try the scores of trust on made-up markets, beside three others
 	$(GO) run ./examples/trustsim -markets 10
 
 bench-discovery: ## Ask 1 000 000 agents on PostgreSQL and 100 000 on SQLite
-	$(GO) test -run '^$$' -bench Discovery -benchtime 1x -timeout 30m ./adapters/postgres
+	NEXUS_TEST_SHARED_BUFFERS=2GB $(GO) test -run '^$$' -bench Discovery -benchtime 1x -timeout 30m ./adapters/postgres
 	$(GO) test -run '^$$' -bench StoreDiscover -benchtime 200x -timeout 30m ./adapters/sqlite
 
 bench-billing: ## Report 90 days of usage over 1 000 000 entries on PostgreSQL

@@ -150,6 +150,21 @@ func TestTelemetryIsLinkedByWhoImportsIt(t *testing.T) {
 	}
 }
 
+// Stripe's library is large, and only who sells by Stripe links it.
+func TestStripeIsLinkedByWhoImportsIt(t *testing.T) {
+	pkgs := list(t)
+	require.NotEmpty(t, linked(pkgs, "adapters/stripepay"))
+	for _, p := range pkgs {
+		name := strings.TrimPrefix(p.ImportPath, module+"/")
+		if strings.HasPrefix(name, "adapters/stripepay") || name == "cmd/nexus" {
+			continue
+		}
+		for _, dep := range linked(pkgs, name) {
+			require.False(t, strings.HasPrefix(dep, "github.com/stripe/"), "%s links %s", name, dep)
+		}
+	}
+}
+
 func TestTheRulesCatchWhatBreaksThem(t *testing.T) {
 	for from, imports := range map[string][]string{
 		"domain/task":             {module + "/domain/ledger", module + "/ports", "context", "crypto/rand", "example.com/lib"},

@@ -37,6 +37,11 @@ type Config struct {
 	// PAYMENTS_NOT_CONFIGURED.
 	Payments ports.Payments
 	Grants   ports.Payments
+	// Notifier tells those outside who asked for it what happens to tasks. nil: nobody can ask for it.
+	Notifier ports.Notifier
+	// SealKeys are keys of 32 bytes that callers' secrets are sealed with while the store keeps them: the first seals, all
+	// of them open. Processes that share a store need the same. Without any, such secrets are not taken.
+	SealKeys [][]byte
 
 	// Providers say who people are, beside the accounts whose passwords the engine keeps itself. One that checks passwords
 	// takes the place of those.
@@ -106,6 +111,9 @@ func (c Config) check() (Config, error) {
 	}
 	need(c.MaxCalls > 0, "MaxCalls (above 0)")
 	need(c.MaxCallsPerAgent > 0, "MaxCallsPerAgent (above 0)")
+	for _, key := range c.SealKeys {
+		need(len(key) == 32, "SealKeys (of 32 bytes each)")
+	}
 	need(c.Weights.Valid(), "Weights (none negative, adding up to 1)")
 	if c.Name == "" && c.NewID != nil {
 		c.Name = c.NewID()
@@ -136,7 +144,7 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &core{Config: cfg, turns: turns{limit: cfg.MaxCallsPerAgent}, places: make(chan struct{}, cfg.MaxCalls)}
+	c := &core{Config: cfg, turns: turns{limit: cfg.MaxCallsPerAgent}, places: make(chan struct{}, cfg.MaxCalls), pushes: make(chan struct{}, maxPushes), receivers: turns{limit: maxPushesPerHost}, askers: turns{limit: maxPushesPerUser}}
 	c.feedTasks()
 	c.feedRuns()
 	e := &Engine{
@@ -171,6 +179,10 @@ type core struct {
 	cursors cursors
 	paces   paces
 	callKey atomic.Pointer[[]byte] // of the tokens of call-backs, once it is known
+	// Notifications have places and turns of their own, so that slow receivers take none from agents.
+	pushes    chan struct{}
+	receivers turns // by host
+	askers    turns // by user
 }
 
 // now is cut to what every store keeps, so that an answer says the same now and later.

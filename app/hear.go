@@ -70,21 +70,22 @@ type ear struct {
 
 	known bool
 	log   log
+	seq   int64 // how far the task's log was then
 }
 
 // hear lets what an agent says and makes happen to the task at once. One commit, or none if all of it is known. The call
 // is stopped when the task has ended meanwhile, or its requester has replied.
 func (e *ear) hear(ctx context.Context, a ports.Answer) error {
-	if e.known { // this call is the only one that adds to it
+	if e.known {
 		if a = e.log.news(a); len(a.Messages)+len(a.Artifacts) == 0 && a.RemoteTaskID == e.of.task.RemoteTaskID {
 			return nil
 		}
 	}
 	var next task.Task
 	var events []task.Event
-	var read log
+	var read *log
 	err := e.w.update(ctx, func(ctx context.Context, u *unit) error {
-		events, read = nil, log{}
+		events, read = nil, nil
 		t, err := u.Tasks.Lock(ctx, e.of.task.ID)
 		if err != nil {
 			return fmt.Errorf("lock task: %w", err)
@@ -94,11 +95,12 @@ func (e *ear) hear(ctx context.Context, a ports.Answer) error {
 			return nil
 		}
 		news := a
-		if !e.known {
-			if read, err = u.log(ctx, t.ID, ports.Answer{State: ports.AnswerDone}); err != nil {
+		if !e.known || t.LastSeq != e.seq { // others may have said it meanwhile, such as a call that has lost its lease
+			now, err := u.log(ctx, t.ID, ports.Answer{State: ports.AnswerDone})
+			if err != nil {
 				return err
 			}
-			news = read.news(a)
+			read, news = &now, now.news(a)
 		}
 		p := task.Progress{
 			At: u.now, Messages: news.Messages, Artifacts: news.Artifacts, RemoteTaskID: a.RemoteTaskID, ContextID: a.ContextID, Told: e.of.seq,
@@ -117,10 +119,11 @@ func (e *ear) hear(ctx context.Context, a ports.Answer) error {
 	if next.Unheard() { // the requester has said more; the agent is to hear it before it goes on
 		e.stop()
 	}
-	if !e.known {
-		e.known, e.log = true, read
+	if read != nil {
+		e.known, e.log = true, *read
 	}
 	e.log.add(events)
+	e.seq = next.LastSeq
 	e.of.task.RemoteTaskID = a.RemoteTaskID
 	return nil
 }

@@ -165,3 +165,36 @@ func TestACancelStopsTheListening(t *testing.T) {
 		require.Len(t, end.Messages, 2, "what comes late changes nothing")
 	})
 }
+
+// A message that came another way meanwhile, from a call of another process or from the owner, is not said again.
+func TestWhatIsHeardTwiceOverTwoWaysCountsOnce(t *testing.T) {
+	everyStore(t, func(t *testing.T, r *rig) {
+		r.work()
+		asker, owner := r.user(), r.user()
+		heard, next := make(chan struct{}), make(chan struct{})
+		a := r.agent(owner, credits.Whole(10), func(ctx context.Context, c ports.Call) (ports.Answer, error) {
+			for _, n := range []ports.Answer{news(said("a"), nil), news(said("a", "b"), nil), news(said("c"), nil)} {
+				if err := c.Hear(ctx, n); err != nil {
+					return ports.Answer{}, err
+				}
+				heard <- struct{}{}
+				<-next
+			}
+			return ports.Answer{State: ports.AnswerDone, RemoteTaskID: "remote", Messages: said("a", "b", "c")}, nil
+		})
+		v := r.create(asker, a)
+		<-heard
+		_, err := r.Tasks.Reply(t.Context(), owner, v.ID, app.ReplyTask{Role: task.RoleAgent, MessageID: "b", Parts: []task.Part{task.TextPart("b")}})
+		require.NoError(t, err)
+		for range 2 {
+			next <- struct{}{}
+			<-heard
+		}
+		next <- struct{}{}
+		var ids []string
+		for _, m := range r.ended(asker, v.ID).Messages[1:] {
+			ids = append(ids, m.ID)
+		}
+		require.Equal(t, []string{"a", "b", "c"}, ids)
+	})
+}

@@ -146,14 +146,13 @@ func (s *Billing) Grant(ctx context.Context, c identity.Caller, in GrantCredits)
 	credit := ledger.Issue{ID: settled.SessionID, UserID: g.UserID, Amount: g.Credits, Given: true, Description: "Granted: " + g.Reason}
 	err = s.once(ctx, c, func() any { return g }, func(ctx context.Context, u *unit) error {
 		g.At = u.now
+		if err := u.move(ctx)(credit.Credit(u.now)); err != nil {
+			return err
+		}
 		if err := u.Grants.Insert(ctx, g); err != nil {
 			return fmt.Errorf("keep grant: %w", err)
 		}
-		t, err := credit.Credit(u.now)
-		if err != nil {
-			return err
-		}
-		return u.post(ctx, t)
+		return nil
 	})
 	return g, err
 }

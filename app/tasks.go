@@ -54,6 +54,8 @@ type CreateTask struct {
 	Message *task.Message
 	// Conversation is what the requester's side calls the context that the task belongs to.
 	Conversation string
+
+	push *PushTo // where the requester wants to be told of what happens to it; checked
 }
 
 // Create takes a task on: the price is held, and the task is forwarded to the agent soon after. Any known caller may
@@ -142,7 +144,18 @@ func (s *Tasks) make(ctx context.Context, c identity.Caller, in CreateTask) (Tas
 		}
 		out = view(t, events)
 		out.Why = why
-		return s.insert(ctx, u, t, events, a, ports.PriorityInteractive)
+		if in.push == nil {
+			return s.insert(ctx, u, t, events, a, ports.PriorityInteractive)
+		}
+		t.Push = true
+		if err := s.insert(ctx, u, t, events, a, ports.PriorityInteractive); err != nil {
+			return err
+		}
+		conf, err := s.keepPush(ctx, u, c, t, *in.push, nil)
+		if err != nil || len(u.begun) == 0 {
+			return err
+		}
+		return u.enqueue(ctx, jobPush, conf.ID, u.now, ports.PriorityWorkflow) // it tells that the agent is at work
 	})
 	return out, err
 }
@@ -250,6 +263,11 @@ func (c *core) apply(ctx context.Context, u *unit, t task.Task, agent registry.A
 	}
 	if len(events) > 0 {
 		u.streams = append(u.streams, t.ID)
+	}
+	if t.Push && task.AnyNotable(events) {
+		if err := u.tellReceivers(ctx, t.ID); err != nil {
+			return next, events, err
+		}
 	}
 	if !next.Status.Ended() {
 		return next, events, nil

@@ -288,15 +288,28 @@ func (c *core) pass(ctx context.Context) error {
 			return fmt.Errorf("save standing: %w", err)
 		}
 	}
-	for _, id := range slices.Sorted(maps.Keys(found.Damping)) {
-		p, known, err := r.Trust.Profile(ctx, id)
+	damped := map[string]float64{}
+	for after := ""; ; {
+		some, err := r.Trust.Damped(ctx, after, passPage)
 		if err != nil {
-			return fmt.Errorf("read trust profile: %w", err)
+			return fmt.Errorf("read damped agents: %w", err)
 		}
-		if !known || math.Abs(p.Damping-found.Damping[id]) < 0.01 {
+		for _, d := range some {
+			damped[d.AgentID], after = d.Damping, d.AgentID
+		}
+		if len(some) < passPage {
+			break
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(found.Damping)) {
+		was, ok := damped[id]
+		if !ok {
+			was = 1
+		}
+		if math.Abs(was-found.Damping[id]) < 0.01 {
 			continue
 		}
-		err = c.commit(ctx, func(ctx context.Context, u *unit) error {
+		err := c.commit(ctx, func(ctx context.Context, u *unit) error {
 			p, _, known, err := u.Tx.Trust.Lock(ctx, id, "")
 			if err != nil || !known {
 				return err

@@ -265,6 +265,13 @@ func (s *feeds[E]) read() {
 		batch := slices.Clone(s.queue[:n])
 		clear(s.queue[:n])
 		s.queue = s.queue[n:]
+		// One that everybody has left may have another of the same log beside it, and no log may be asked for twice.
+		batch = slices.DeleteFunc(batch, func(f *feed[E]) bool { return f.watchers == 0 })
+		n = len(batch)
+		if n == 0 {
+			s.mu.Unlock()
+			continue
+		}
 		after := make([]ports.Position, n)
 		for i, f := range batch {
 			f.queued, f.reading, f.looked = false, true, s.step

@@ -56,6 +56,7 @@ type Reads struct {
 	Statements StatementReader
 	Secrets    SecretReader
 	CallBacks  CallBackReader
+	Push       PushReader
 }
 
 // Tx is a running transaction.
@@ -70,6 +71,7 @@ type Tx struct {
 	Jobs      JobStore
 	Answers   AnswerStore
 	CallBacks CallBackStore
+	Push      PushStore
 	Workflows WorkflowStore
 	Runs      RunStore
 	Purchases PurchaseStore

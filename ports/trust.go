@@ -22,9 +22,16 @@ type TrustReader interface {
 	Pace(ctx context.Context, skillID string) (trust.Pace, error)
 	// GivenUp returns the lowest profile of the agents that the user has deleted; ok is false when none has one.
 	GivenUp(ctx context.Context, ownerUserID string) (p trust.Profile, ok bool, err error)
+	PassReader
+}
+
+// PassReader reads what a pass over the payments goes by.
+type PassReader interface {
 	// Payments returns what was paid between users and agents, in the order of agent and user and after the given ones, at
 	// most limit. "" is before all.
 	Payments(ctx context.Context, afterAgentID, afterUserID string, limit int) ([]trust.Payment, error)
+	// Damped returns the agents whose damping is below 1, in the order of their ids and after the given one, at most limit.
+	Damped(ctx context.Context, afterAgentID string, limit int) ([]trust.Damping, error)
 }
 
 // TrustStore changes it.

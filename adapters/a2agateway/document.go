@@ -12,6 +12,7 @@ import (
 type Route struct {
 	Method, Path string // in the form of net/http's patterns
 	Slash        bool   // the path is served with a final slash too
+	Handler      http.Handler
 	ID           string
 	Tag, TagText string
 	Summary      string
@@ -23,10 +24,19 @@ type Route struct {
 	Events       any               // of the type of the events that may be answered instead; nil if there are none
 }
 
+// Routes are what the gateway serves.
+func (g *Gateway) Routes() []Route {
+	out := routes()
+	for i := range out {
+		out[i].Handler = g
+	}
+	return out
+}
+
 // Patterns are the patterns of Routes, for net/http.
 func Patterns() []string {
 	var out []string
-	for _, r := range Routes() {
+	for _, r := range routes() {
 		out = append(out, r.Method+" "+r.Path)
 		if r.Slash {
 			out = append(out, r.Method+" "+r.Path+"/{$}")
@@ -203,8 +213,7 @@ const (
 	headerKey     = "Bearer and an API key: for agents with a price, lists and extended cards."
 )
 
-// Routes are what the gateway serves.
-func Routes() []Route {
+func routes() []Route {
 	var once, streams []string
 	for _, name := range slices.Sorted(maps.Keys(methods)) {
 		if methods[name].stream {

@@ -39,7 +39,7 @@ var kinds = map[fault.Code]struct {
 }{
 	fault.CodeValidation:           {fault.Invalid, "a field is missing, malformed or out of range; details.fields names every one"},
 	fault.CodeUnauthorized:         {fault.Unauthenticated, "no, unknown, expired or revoked credential"},
-	fault.CodeInsufficientCredits:  {fault.Payment, "the available balance is below the price; details.required, details.available"},
+	fault.CodeInsufficientCredits:  {fault.Payment, "the available balance is below the price; details.required, details.available, and details.debt for one who owes"},
 	fault.CodeForbidden:            {fault.Forbidden, "not the caller's, or the key lacks a scope (details.requiredScope), or another site's page asks"},
 	fault.CodeTrustThreshold:       {fault.Forbidden, "the agent is below the minTrustScore that was asked for"},
 	fault.CodeAgentNotFound:        {fault.NotFound, "no such agent"},

@@ -15,11 +15,13 @@ import (
 	"github.com/nexus-protocol/nexus/domain/fault"
 )
 
-// OpenRoute is a route of a handler that the server mounts, with what the OpenAPI document says of it. The server asks for
-// no credential there.
+// OpenRoute is a route that the server mounts for another, with what the OpenAPI document says of it. The server asks for no
+// credential there. The handler gets requests with the sender's address noted in their context, for whoever knows where to
+// look.
 type OpenRoute struct {
 	Method, Path string // in the form of net/http's patterns
 	Slash        bool   // the path is served with a final slash too
+	Handler      http.Handler
 	ID           string // of the operation
 	Tag, TagText string // the group that it belongs to, and what the document says of that
 	Summary      string
@@ -34,10 +36,10 @@ type OpenRoute struct {
 // mounted says in the document that a route is another handler's: its answers have a form of their own.
 const mounted = "x-mounted"
 
-// mountOpen mounts a route of Options.Open.
+// mountOpen mounts one of Options.Open.
 func (s *server) mountOpen(o OpenRoute) {
 	serve := func(x *exchange, r *http.Request) {
-		s.opt.Open.ServeHTTP(x, r.WithContext(peer.With(r.Context(), s.clientAddress(r))))
+		o.Handler.ServeHTTP(x, r.WithContext(peer.With(r.Context(), s.clientAddress(r))))
 	}
 	status := slices.Min(slices.Collect(maps.Keys(o.Answers)))
 	s.handle(route{method: o.Method, path: o.Path, access: public, id: o.ID, tag: o.Tag, summary: o.Summary, text: o.Text, status: status}, serve)
@@ -121,7 +123,7 @@ func plainPath(pattern string) string { return strings.TrimSuffix(pattern, "{$}"
 
 // mounts tells whether routes are described by types of the package.
 func (s *server) mounts(pkg string) bool {
-	return slices.ContainsFunc(s.opt.OpenAt, func(o OpenRoute) bool {
+	return slices.ContainsFunc(s.opt.Open, func(o OpenRoute) bool {
 		for _, v := range o.Answers {
 			if v != nil && reflect.TypeOf(v).PkgPath() == pkg {
 				return true

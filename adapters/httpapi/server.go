@@ -41,10 +41,8 @@ type Options struct {
 	// Observe, if set, is called with each request. What it returns becomes the request's context, and done is called
 	// once the request is answered, with the pattern of its route ("" if none took it) and the status (0 if there is none).
 	Observe func(r *http.Request) (ctx context.Context, done func(pattern string, status int))
-	// Open, if set, serves routes that need no credential, such as the A2A gateway's. It gets requests with the sender's
-	// address noted in their context, for whoever knows where to look.
-	Open   http.Handler
-	OpenAt []OpenRoute
+	// Open are routes that need no credential, such as the A2A gateway's.
+	Open []OpenRoute
 	// Pages, if set, serves pages for people, by their patterns, such as the dashboard's. It looks at the session itself,
 	// and its front page takes the place of the one here.
 	Pages   http.Handler
@@ -110,7 +108,7 @@ func (s *server) mountAll() {
 	s.mountBilling()
 	s.mountHealth()
 	s.mountDocs()
-	for _, o := range s.opt.OpenAt {
+	for _, o := range s.opt.Open {
 		s.mountOpen(o)
 	}
 	s.handle(route{method: "GET", path: assetPath, access: public}, func(x *exchange, r *http.Request) {

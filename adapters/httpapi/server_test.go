@@ -157,9 +157,9 @@ type openAnswer struct {
 // are served for others. A final slash is no other route.
 func TestEveryRouteIsInTheDocument(t *testing.T) {
 	s := New(testEngine(t, memory.New()), Options{
-		Open: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }),
-		OpenAt: []OpenRoute{{
-			Method: "POST", Path: "/open/{agentId}", Slash: true, ID: "open", Tag: "Open", TagText: "Of others.", Summary: "Say something",
+		Open: []OpenRoute{{
+			Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }),
+			Method:  "POST", Path: "/open/{agentId}", Slash: true, ID: "open", Tag: "Open", TagText: "Of others.", Summary: "Say something",
 			Params: map[string]string{"agentId": "Whose.", "X-Word": "A word.", "Authorization": "A key."},
 			Body:   openAnswer{}, Answers: map[int]any{200: openAnswer{}, 204: nil, 418: openAnswer{}}, Says: map[int]string{418: "It is a teapot."}, Events: openAnswer{},
 		}},

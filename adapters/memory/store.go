@@ -54,6 +54,7 @@ type Store struct {
 	answers   table[ports.KeptAnswer]
 	callBacks table[calledBack] // by task
 	callKey   table[[]byte]     // of one row
+	push      table[task.PushConfig]
 	workflows table[scheduler.Workflow]
 	runs      table[scheduler.Run]
 	runLogs   table[[]scheduler.Event]
@@ -121,7 +122,7 @@ func (s *Store) run(ctx context.Context, fn func(ctx context.Context, tx ports.T
 	v := view{s: s, tx: t}
 	err := fn(context.WithValue(ctx, insideKey{}, s), ports.Tx{
 		Users: users{v}, Sessions: sessions{v}, Keys: keys{v}, Agents: agents{v}, Tasks: tasks{v}, Ledger: books{v}, Trust: trusts{v}, Jobs: jobs{v}, Answers: answers{v},
-		Workflows: workflows{v}, Runs: runs{v}, Purchases: purchases{v}, Payments: payments{v}, Grants: grants{v}, Usage: usage{v}, Secrets: secrets{v}, CallBacks: callBacks{v},
+		Workflows: workflows{v}, Runs: runs{v}, Purchases: purchases{v}, Payments: payments{v}, Grants: grants{v}, Usage: usage{v}, Secrets: secrets{v}, CallBacks: callBacks{v}, Push: push{v},
 		Identities: identities{v}, Tokens: tokens{v}, Letters: letters{v},
 	})
 	if err == nil {
@@ -136,7 +137,7 @@ func (s *Store) Read() ports.Reads {
 	v := view{s: s}
 	return ports.Reads{
 		Users: users{v}, Sessions: sessions{v}, Keys: keys{v}, Agents: agents{v}, Tasks: tasks{v}, Ledger: books{v}, Trust: trusts{v}, Jobs: jobs{v}, Answers: answers{v},
-		Workflows: workflows{v}, Runs: runs{v}, Stats: stats{v}, Earnings: books{v}, Audit: audits{v}, TaskLogs: tasks{v}, RunLogs: runs{v}, Purchases: purchases{v}, Grants: grants{v}, Usage: usage{v}, Secrets: secrets{v}, CallBacks: callBacks{v},
+		Workflows: workflows{v}, Runs: runs{v}, Stats: stats{v}, Earnings: books{v}, Audit: audits{v}, TaskLogs: tasks{v}, RunLogs: runs{v}, Purchases: purchases{v}, Grants: grants{v}, Usage: usage{v}, Secrets: secrets{v}, CallBacks: callBacks{v}, Push: push{v},
 		Statements: accounts{v},
 		Identities: identities{v}, Tokens: tokens{v}, Letters: letters{v},
 	}

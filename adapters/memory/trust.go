@@ -136,6 +136,22 @@ func (v trusts) SavePace(_ context.Context, skillID string, p trust.Pace) error 
 	return nil
 }
 
+func (v trusts) Damped(ctx context.Context, afterAgentID string, limit int) ([]trust.Damping, error) {
+	unlock, err := v.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	var out []trust.Damping
+	for id, p := range v.s.profiles.rows {
+		if p.Damping < 1 && id > afterAgentID {
+			out = append(out, trust.Damping{AgentID: id, Damping: p.Damping})
+		}
+	}
+	slices.SortFunc(out, func(a, b trust.Damping) int { return cmp.Compare(a.AgentID, b.AgentID) })
+	return stretch(out, ports.Page{Limit: limit}), nil
+}
+
 func (v trusts) ScoresAt(ctx context.Context, agentID string, moments []time.Time) ([]*float64, error) {
 	unlock, err := v.read(ctx)
 	if err != nil {

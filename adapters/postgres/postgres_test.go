@@ -16,6 +16,7 @@ import (
 	"github.com/nexus-protocol/nexus/adapters/memory"
 	"github.com/nexus-protocol/nexus/adapters/postgres"
 	"github.com/nexus-protocol/nexus/adapters/postgres/postgrestest"
+	"github.com/nexus-protocol/nexus/domain/billing"
 	"github.com/nexus-protocol/nexus/domain/identity"
 	"github.com/nexus-protocol/nexus/domain/ledger"
 	"github.com/nexus-protocol/nexus/domain/task"
@@ -93,7 +94,8 @@ func TestTheLedgerIsAppendOnly(t *testing.T) {
 	t.Parallel()
 	s, url := fresh(t)
 	require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
-		return errors.Join(tx.Ledger.Post(ctx, ledger.Grant("u", now()).Stamp(memory.NewID)), tx.Ledger.Seal(ctx, ledger.Seal{N: 1, Marks: []byte("x")}))
+		return errors.Join(tx.Ledger.Post(ctx, ledger.Grant("u", now()).Stamp(memory.NewID)), tx.Ledger.Seal(ctx, ledger.Seal{N: 1, Marks: []byte("x")}),
+			tx.Grants.Insert(ctx, billing.Grant{ID: "g", UserID: "u", ByID: "a", Credits: 1, Reason: "x", At: now()}))
 	}))
 	db, err := sql.Open("pgx", url)
 	require.NoError(t, err)
@@ -107,6 +109,7 @@ func TestTheLedgerIsAppendOnly(t *testing.T) {
 			"UPDATE ledger_transfers SET key = 'x'", "DELETE FROM ledger_transfers", "TRUNCATE ledger_transfers",
 			"UPDATE ledger_seals SET hash = ''", "DELETE FROM ledger_seals", "TRUNCATE ledger_seals",
 			"DELETE FROM ledger_accounts", "TRUNCATE ledger_accounts",
+			"UPDATE credit_grants SET reason = ''", "DELETE FROM credit_grants", "TRUNCATE credit_grants",
 		} {
 			_, err := db.Exec(q)
 			require.ErrorContains(t, err, "append-only", q)

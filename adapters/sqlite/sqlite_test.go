@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/nexus-protocol/nexus/adapters/sqlite"
+	"github.com/nexus-protocol/nexus/domain/billing"
 	"github.com/nexus-protocol/nexus/domain/identity"
 	"github.com/nexus-protocol/nexus/domain/ledger"
 	"github.com/nexus-protocol/nexus/ports"
@@ -70,7 +71,8 @@ func TestLedgerIsAppendOnly(t *testing.T) {
 	s, path := fresh(t)
 	require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error { return tx.Ledger.Post(ctx, grant("u")) }))
 	require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
-		return tx.Ledger.Seal(ctx, ledger.Seal{N: 1, Marks: []byte("x")})
+		return errors.Join(tx.Ledger.Seal(ctx, ledger.Seal{N: 1, Marks: []byte("x")}),
+			tx.Grants.Insert(ctx, billing.Grant{ID: "g", UserID: "u", ByID: "a", Credits: 1, Reason: "x", At: time.Unix(1, 0)}))
 	}))
 	db := raw(t, path)
 	for _, stmt := range []string{
@@ -85,6 +87,9 @@ func TestLedgerIsAppendOnly(t *testing.T) {
 		"UPDATE ledger_transfers SET description = 'x'",
 		"DELETE FROM ledger_transfers",
 		"REPLACE INTO ledger_transfers SELECT * FROM ledger_transfers",
+		"UPDATE credit_grants SET reason = ''",
+		"DELETE FROM credit_grants",
+		"REPLACE INTO credit_grants SELECT * FROM credit_grants",
 	} {
 		_, err := db.ExecContext(t.Context(), stmt)
 		require.ErrorContains(t, err, "append-only", stmt)

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/nexus-protocol/nexus/adapters/a2agateway"
+	"github.com/nexus-protocol/nexus/adapters/demopay"
 	"github.com/nexus-protocol/nexus/adapters/httpapi"
 	"github.com/nexus-protocol/nexus/adapters/inprocess"
 	"github.com/nexus-protocol/nexus/adapters/memory"
@@ -27,7 +28,7 @@ import (
 	"github.com/nexus-protocol/nexus/ports"
 )
 
-// What the gateway takes and answers is as the OpenAPI document has it.
+// What the gateway takes and answers is as the OpenAPI document has it, in the demo too.
 func TestTheGatewayIsAsDocumented(t *testing.T) {
 	t.Parallel()
 	store, agents := memory.New(), memory.NewAgents()
@@ -44,7 +45,8 @@ func TestTheGatewayIsAsDocumented(t *testing.T) {
 		stop()
 		require.NoError(t, <-worked)
 	})
-	srv := httptest.NewServer(httpapi.New(engine, httpapi.Options{Open: a2agateway.New(engine, a2agateway.Options{PublicURL: "http://x"}), OpenAt: gatewayRoutes()}))
+	gateway := a2agateway.New(engine, a2agateway.Options{PublicURL: "http://x"})
+	srv := httptest.NewServer(httpapi.New(engine, httpapi.Options{Open: openRoutes(engine, gateway, demopay.New(demopay.Options{BaseURL: "http://x"}))}))
 	t.Cleanup(srv.Close)
 	u, err := engine.Identity.SignUp(t.Context(), app.Credentials{Email: "a@example.com", Password: "long enough"})
 	require.NoError(t, err)
@@ -77,7 +79,7 @@ func TestTheGatewayIsAsDocumented(t *testing.T) {
 	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(get("/openapi.json")))
 	require.NoError(t, err)
 	page := get("/docs")
-	for _, r := range a2agateway.Routes() {
+	for _, r := range gateway.Routes() {
 		require.Contains(t, page, "<code>"+r.Path+"</code>")
 	}
 	schemas := jsonschema.NewCompiler()

@@ -125,6 +125,7 @@ func TestKilledFiveTimes(t *testing.T) {
 		sum, err := store.Read().Ledger.Imbalance(t.Context())
 		require.NoError(t, err)
 		require.Zero(t, sum, "the sum of all postings")
+		s.audited()
 		evidence := map[trust.EventType]int{}
 		for offset := 0; offset < tasks; offset += 100 {
 			events, total, err := store.Read().Trust.Events(t.Context(), agentID, ports.Page{Limit: 100, Offset: offset})
@@ -214,6 +215,7 @@ func TestACluster(t *testing.T) {
 	sum, err := store.Read().Ledger.Imbalance(t.Context())
 	require.NoError(t, err)
 	require.Zero(t, sum)
+	one.audited()
 	_, total, err := store.Read().Trust.Events(t.Context(), agentID, ports.Page{Limit: 1})
 	require.NoError(t, err)
 	require.Equal(t, tasks, total, "one piece of evidence a task")

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/nexus-protocol/nexus/adapters/a2agateway"
 	"github.com/nexus-protocol/nexus/adapters/demopay"
 	"github.com/nexus-protocol/nexus/adapters/httpapi"
 	"github.com/nexus-protocol/nexus/adapters/stripepay"
@@ -47,23 +48,23 @@ func (s *serveCmd) payments() (ports.Payments, *demopay.Payments, error) {
 }
 
 // openRoutes are those that need no credential: the gateway's and, in the demo, the page that plays checkout.
-func openRoutes(engine *app.Engine, gateway http.Handler, demo *demopay.Payments) (http.Handler, []httpapi.OpenRoute) {
-	routes := gatewayRoutes()
-	if demo == nil {
-		return gateway, routes
+func openRoutes(engine *app.Engine, gateway *a2agateway.Gateway, demo *demopay.Payments) []httpapi.OpenRoute {
+	var out []httpapi.OpenRoute
+	for _, r := range gateway.Routes() {
+		out = append(out, httpapi.OpenRoute(r))
 	}
-	mux := http.NewServeMux()
-	mux.Handle("/", gateway)
+	if demo == nil {
+		return out
+	}
 	page := demo.Handler(engine.Billing.Receive)
-	for _, p := range demopay.Patterns() {
-		mux.Handle(p, page)
-		method, path, _ := strings.Cut(p, " ")
-		routes = append(routes, httpapi.OpenRoute{
-			Method: method, Path: path, ID: "demo-checkout-" + strings.ToLower(method), Tag: "Billing", Summary: "The page that plays the checkout in a demo",
-			Answers: map[int]any{http.StatusOK: nil}, Says: map[int]string{http.StatusOK: "A page."},
+	for _, pattern := range demopay.Patterns() {
+		method, path, _ := strings.Cut(pattern, " ")
+		out = append(out, httpapi.OpenRoute{
+			Method: method, Path: path, Handler: page, ID: "demo-checkout-" + strings.ToLower(method), Tag: "Demo", TagText: "What only a demo has.",
+			Summary: "The page that plays checkout", Answers: map[int]any{http.StatusOK: nil}, Says: map[int]string{http.StatusOK: "A page."},
 		})
 	}
-	return mux, routes
+	return out
 }
 
 type creditsGrantCmd struct {

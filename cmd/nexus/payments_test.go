@@ -1,15 +1,20 @@
 package main
 
 import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"path"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/nexus-protocol/nexus/adapters/postgres/postgrestest"
 	"github.com/nexus-protocol/nexus/adapters/stripepay/stripetest"
 )
 
@@ -121,4 +126,86 @@ func TestCreditsGrant(t *testing.T) {
 	require.Equal(t, "a prize", list[0].Reason)
 	require.InDelta(t, 9.5, list[0].Amount, 0)
 	require.NotEqual(t, list[0].UserID, list[0].ByUserID)
+}
+
+// Whatever is killed whenever: who paid has the credits, once. Stripe comes again until it is told that all is well.
+func TestPaymentsOutliveTheServer(t *testing.T) {
+	for _, name := range []string{"sqlite", "postgres"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t)
+			if name == "postgres" {
+				s.db = postgrestest.URL(t)
+			}
+			fake := stripetest.Start(t)
+			s.more = []string{"NEXUS_STRIPE_SECRET_KEY=" + stripetest.SecretKey, "NEXUS_STRIPE_WEBHOOK_SECRET=" + stripetest.WebhookSecret, "NEXUS_STRIPE_API_BASE=" + fake.URL}
+			s.start()
+			const users, each = 3, 12
+			var payers []*client
+			var events []stripetest.Event
+			for i := range users {
+				c := s.signUp(fmt.Sprintf("payer%d@example.com", i))
+				payers = append(payers, c)
+				for range each {
+					var out struct{ URL string }
+					_, err := c.call("POST", "/api/v1/billing/checkout", map[string]string{"packageId": "starter"}, &out)
+					require.NoError(t, err)
+					id := path.Base(out.URL)
+					events = append(events, fake.Refund(id, 250))
+					events = append(events, fake.Pay(id, true)...)
+				}
+			}
+			rand.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
+			queue := make(chan stripetest.Event, len(events))
+			for _, e := range events {
+				queue <- e
+			}
+			close(queue)
+			var senders sync.WaitGroup
+			for range 4 {
+				senders.Go(func() {
+					for e := range queue {
+						for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+							req, _ := http.NewRequest(http.MethodPost, s.url()+"/api/v1/billing/webhook", bytes.NewReader(e.Body))
+							req.Header.Set("Content-Type", "application/json")
+							req.Header.Set("Stripe-Signature", stripetest.Sign(e.Body, stripetest.WebhookSecret, time.Now()))
+							res, err := http.DefaultClient.Do(req)
+							if err != nil {
+								continue
+							}
+							_ = res.Body.Close()
+							if res.StatusCode == http.StatusOK {
+								break
+							}
+						}
+						time.Sleep(3 * time.Millisecond)
+					}
+				})
+			}
+			for range 3 {
+				time.Sleep(time.Duration(10+rand.IntN(60)) * time.Millisecond)
+				s.kill()
+				s.start()
+			}
+			senders.Wait()
+			for _, c := range payers {
+				var b balanceJSON
+				require.Eventually(t, func() bool {
+					_, err := c.call("GET", "/api/v1/billing/balance", nil, &b)
+					return err == nil && b.Balance == 1000+each*750
+				}, 20*time.Second, 20*time.Millisecond, "%+v", &b)
+			}
+			time.Sleep(200 * time.Millisecond) // and nothing more comes
+			sum, err := s.look(t).Read().Ledger.Imbalance(t.Context())
+			require.NoError(t, err)
+			require.Zero(t, sum)
+			s.audited() // while the server runs
+			for _, c := range payers {
+				var b balanceJSON
+				_, err := c.call("GET", "/api/v1/billing/balance", nil, &b)
+				require.NoError(t, err)
+				require.InDelta(t, 1000+each*750, b.Balance, 0)
+			}
+		})
+	}
 }

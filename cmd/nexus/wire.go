@@ -18,7 +18,6 @@ import (
 	"github.com/nexus-protocol/nexus/adapters/a2agateway"
 	"github.com/nexus-protocol/nexus/adapters/argon2hasher"
 	"github.com/nexus-protocol/nexus/adapters/asynqqueue"
-	"github.com/nexus-protocol/nexus/adapters/httpapi"
 	"github.com/nexus-protocol/nexus/adapters/inprocess"
 	"github.com/nexus-protocol/nexus/adapters/jsonschemacheck"
 	"github.com/nexus-protocol/nexus/adapters/manualpay"
@@ -131,7 +130,8 @@ type wiring struct {
 	limitClosed  bool
 	unlimited    bool // requests are not counted
 	events       ports.Events
-	publicURL    string             // "": nobody is told to call back
+	sealKeys     [][]byte           // nil: no secrets are kept
+	callBacks    string             // the URL that agents can call back at; "": none is told to
 	tracing      *telemetry.Tracing // nil: none
 	metrics      *telemetry.Metrics // nil: none
 }
@@ -244,13 +244,16 @@ func (e *env) newEngine(store store, q ports.Queue, w wiring) (*app.Engine, erro
 
 		Logger: e.log,
 		Sole:   w.sole,
+		// The bare transport: what it tells would be written into traces.
+		Notifier: a2agateway.NewNotifier(guard.Transport(), ssrfguard.ErrProhibited, version),
+		SealKeys: w.sealKeys,
 
 		Providers: w.signin.providers, NoLocalAccounts: w.signin.noLocal, Mailer: w.signin.mailer, PublicURL: w.signin.publicURL,
 
 		MaxCalls: w.workers, MaxCallsPerAgent: w.perAgent,
 	}
-	if w.publicURL != "" {
-		cfg.CallBackURL = func(taskID string) string { return a2agateway.CallBackURL(w.publicURL, taskID) }
+	if w.callBacks != "" {
+		cfg.CallBackURL = func(taskID string) string { return a2agateway.CallBackURL(w.callBacks, taskID) }
 	}
 	if w.tracing != nil {
 		cfg.Tracer = w.tracing
@@ -277,13 +280,4 @@ func (e *env) withEngine(do func(*app.Engine) error) (err error) {
 		return err
 	}
 	return do(engine)
-}
-
-// gatewayRoutes are the gateway's routes as the server mounts and documents them.
-func gatewayRoutes() []httpapi.OpenRoute {
-	var out []httpapi.OpenRoute
-	for _, r := range a2agateway.Routes() {
-		out = append(out, httpapi.OpenRoute(r))
-	}
-	return out
 }

@@ -67,6 +67,8 @@ END $$;
 -- +goose StatementEnd
 CREATE TRIGGER credit_grants_keep BEFORE UPDATE OR DELETE ON credit_grants FOR EACH ROW EXECUTE FUNCTION grants_are_append_only();
 CREATE TRIGGER credit_grants_stay BEFORE TRUNCATE ON credit_grants FOR EACH STATEMENT EXECUTE FUNCTION grants_are_append_only();
+ALTER TABLE credit_grants ENABLE ALWAYS TRIGGER credit_grants_keep;
+ALTER TABLE credit_grants ENABLE ALWAYS TRIGGER credit_grants_stay;
 
 -- +goose Down
 

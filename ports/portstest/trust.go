@@ -150,6 +150,10 @@ var trustChecks = []Check{
 		_, e, err1 := learn(ctx, s, w, trust.Evidence{Type: trust.TaskFailed, TaskID: "t1", At: base.Add(time.Hour)})
 		_, _, err2 := learn(ctx, s, w, trust.Evidence{Type: trust.TaskCompleted, TaskID: "t2", At: base.Add(25 * time.Hour)})
 		_, early, err3 := s.Read().Trust.GivenUp(ctx, w.agent.OwnerUserID)
+		undamped, err := s.Read().Trust.Damped(ctx, "", 10)
+		if err != nil {
+			return err
+		}
 		var damped trust.Profile
 		err4 := s.Update(ctx, func(ctx context.Context, tx ports.Tx) error {
 			p, _, _, err := tx.Trust.Lock(ctx, w.agent.ID, "")
@@ -164,6 +168,11 @@ var trustChecks = []Check{
 			a.DeletedAt = ptr(base.Add(27 * time.Hour))
 			return first(tx.Trust.Settle(ctx, damped), tx.Agents.Save(ctx, a))
 		})
+		list, err9 := s.Read().Trust.Damped(ctx, "", 10)
+		rest, err10 := s.Read().Trust.Damped(ctx, w.agent.ID, 10)
+		if err := first(err9, err10, same("damped before", len(undamped), 0), same("damped", list, []trust.Damping{{AgentID: w.agent.ID, Damping: 0.25}}), same("damped after it", len(rest), 0)); err != nil {
+			return err
+		}
 		got, _, err5 := s.Read().Trust.Profile(ctx, w.agent.ID)
 		given, known, err6 := s.Read().Trust.GivenUp(ctx, w.agent.OwnerUserID)
 		a, err7 := s.Read().Agents.Get(ctx, w.agent.ID)

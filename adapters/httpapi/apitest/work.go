@@ -55,7 +55,7 @@ func testTasks(t *testing.T, s *suite) {
 	b := u.balance(t)
 	assert.Equal(t, object{
 		"user_id": u.userID, "balance": 989.99, "total_earned": 0.0, "total_spent": 10.01, "total_purchased": 0.0, "held": 0.0,
-		"total_granted": 1000.0, "total_reversed": 0.0,
+		"total_granted": 1000.0, "total_reversed": 0.0, "debt": 0.0,
 	}, b)
 	b = owner.balance(t)
 	assert.InDelta(t, 1009.51, b["balance"], 1e-9)

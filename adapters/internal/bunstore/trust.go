@@ -39,7 +39,7 @@ func overwritten(columns string) string {
 
 var (
 	qProfile = hot(`SELECT ` + profileColumns + ` FROM trust_profiles WHERE agent_id = ?`).
-			inBulk(reads(`SELECT u.n, `+columnsOf("p", profileColumns)+` FROM `+numbered("t")+` JOIN trust_profiles AS p ON p.agent_id = u.c0`, "t"))
+			inBulk(reads(`SELECT u.n, `+columnsOf("p", profileColumns)+` FROM `+rowsOf("t")+` JOIN trust_profiles AS p ON p.agent_id = u.c0`, "t"))
 	qGivenUp = hot(`SELECT ` + profileColumns + ` FROM trust_profiles WHERE agent_id IN (SELECT id FROM agents WHERE owner_user_id = ? AND deleted_at IS NOT NULL)
 		ORDER BY score, agent_id LIMIT 1`)
 	qDealings = hot(`SELECT COALESCE(p.owner_user_id, ''), COALESCE(p.tasks, 0), COALESCE(p.paid, 0), COALESCE(p.full_weight, 0), COALESCE(p.counted, 0), p.updated_at,
@@ -47,10 +47,10 @@ var (
 		FROM (SELECT 1 AS one) AS o LEFT JOIN trust_pairs AS p ON p.agent_id = ? AND p.user_id = ? LEFT JOIN trust_raters AS r ON r.user_id = ?`).
 		inBulk(reads(`SELECT u.n, COALESCE(p.owner_user_id, ''), COALESCE(p.tasks, 0), COALESCE(p.paid, 0), COALESCE(p.full_weight, 0), COALESCE(p.counted, 0), p.updated_at,
 		COALESCE(r.standing, 0), COALESCE(r.seen, 0), COALESCE(r.agreed, 0), COALESCE(r.disagreed, 0)
-		FROM `+numbered("ttt")+` LEFT JOIN trust_pairs AS p ON p.agent_id = u.c0 AND p.user_id = u.c1 LEFT JOIN trust_raters AS r ON r.user_id = u.c2`, "ttt"))
+		FROM `+rowsOf("ttt")+` LEFT JOIN trust_pairs AS p ON p.agent_id = u.c0 AND p.user_id = u.c1 LEFT JOIN trust_raters AS r ON r.user_id = u.c2`, "ttt"))
 	// The agent's row stands for its evidence, of which there may be none yet.
 	qLockEvidence = hot(`SELECT 1 FROM agents WHERE id = ?{lock}`).ranked(rankAgent, 0).locks("evidence").
-			inBulk(reads(`SELECT u.n, 1 FROM `+numbered("t")+` JOIN agents AS a ON a.id = u.c0 ORDER BY u.n{lock} OF a`, "t"))
+			inBulk(reads(`SELECT u.n, 1 FROM `+rowsOf("t")+` JOIN agents AS a ON a.id = u.c0 ORDER BY u.n{lock} OF a`, "t"))
 	qSavePair = hot(`INSERT INTO trust_pairs (agent_id, user_id, ` + savedPair + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (agent_id, user_id) DO UPDATE SET ` + overwritten(savedPair)).
 		inBulk(overwrites(`INSERT INTO trust_pairs (agent_id, user_id, `+savedPair+`)`, "tttffffb", `ON CONFLICT (agent_id, user_id) DO UPDATE SET `+overwritten(savedPair), 0, 1))
@@ -61,7 +61,7 @@ var (
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`).
 		inBulk(inserts(`INSERT INTO trust_events (id, agent_id, seq, type, score, weight, speed, damping, score_before, score_after, task_id, reason, created_at)`, "ttbtffffffttb", `ON CONFLICT DO NOTHING`))
 	qScore = hot(`UPDATE agents SET trust_score = ?, trust_bound = ? WHERE id = ? AND (trust_score <> ? OR trust_bound <> ?)`).
-		inBulk(changes(`UPDATE agents AS a SET trust_score = u.c0, trust_bound = u.c1 FROM `+numbered("fftff")+` WHERE a.id = u.c2 AND (a.trust_score <> u.c0 OR a.trust_bound <> u.c1)`, "fftff", false, 2))
+		inBulk(changes(`UPDATE agents AS a SET trust_score = u.c0, trust_bound = u.c1 FROM `+rowsOf("fftff")+` WHERE a.id = u.c2 AND (a.trust_score <> u.c0 OR a.trust_bound <> u.c1)`, "fftff", false, 2))
 	qJudge = hot(`INSERT INTO trust_raters (user_id, standing, seen, agreed, disagreed) VALUES (?, 0, 0, ?, ?)
 		ON CONFLICT (user_id) DO UPDATE SET agreed = trust_raters.agreed + excluded.agreed, disagreed = trust_raters.disagreed + excluded.disagreed`).ranked(rankAccess, 0)
 	qStand = hot(`INSERT INTO trust_raters (user_id, standing, seen, agreed, disagreed) VALUES (?, ?, 1, 0, 0)
@@ -71,6 +71,7 @@ var (
 	qLockPace = hot(`INSERT INTO trust_paces (skill_id, weights, updated_at) VALUES (?, '', 0)
 		ON CONFLICT (skill_id) DO UPDATE SET skill_id = excluded.skill_id RETURNING weights, updated_at`).ranked(rankAccess, 0).locks("pace")
 	qSavePace = hot(`UPDATE trust_paces SET weights = ?, updated_at = ? WHERE skill_id = ?`)
+	qDamped   = hot(`SELECT agent_id, damping FROM trust_profiles WHERE damping < 1 AND agent_id > ? ORDER BY agent_id LIMIT ?`)
 	qScoreAt  = hot(`SELECT score_after FROM trust_events WHERE agent_id = ? AND created_at < ? ORDER BY created_at DESC, id DESC LIMIT 1`)
 )
 
@@ -314,6 +315,21 @@ func (v *trusts) Payments(ctx context.Context, afterAgentID, afterUserID string,
 			out = append(out, p)
 			return err
 		}), "read payments")
+	})
+	return out, err
+}
+
+// Damped implements ports.TrustReader. One statement, by an index of the damped ones.
+func (v *trusts) Damped(ctx context.Context, afterAgentID string, limit int) ([]trust.Damping, error) {
+	var out []trust.Damping
+	err := v.do(ctx, func(ctx context.Context, c *session) error {
+		out = nil
+		return c.store.wrap(c.each(ctx, qDamped, []any{afterAgentID, limit}, func(scan func(...any) error) error {
+			var d trust.Damping
+			err := scan(&d.AgentID, &d.Damping)
+			out = append(out, d)
+			return err
+		}), "read damped agents")
 	})
 	return out, err
 }
