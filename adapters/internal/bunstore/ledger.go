@@ -46,10 +46,10 @@ var (
 		inBulk(changes(`UPDATE ledger_accounts AS a SET available = a.available + u.c0, held = a.held + u.c1, granted = a.granted + u.c2, purchased = a.purchased + u.c3,
 		earned = a.earned + u.c4, spent = a.spent + u.c5, reversed = a.reversed + u.c6 FROM `+rowsOf("bbbbbbbt")+` WHERE a.user_id = u.c7`, "bbbbbbbt", true, 7))
 	qInsertEntries = hotMulti(`INSERT INTO ledger_entries (id, transfer_id, account, type, amount, balance_after, at)`, "ttttbbb", ``)
-	qEarned = hot(`SELECT t.agent_id, CAST(SUM(e.amount) AS BIGINT) FROM ledger_entries AS e JOIN ledger_transfers AS x ON x.id = e.transfer_id
+	qEarned        = hot(`SELECT t.agent_id, CAST(SUM(e.amount) AS BIGINT) FROM ledger_entries AS e JOIN ledger_transfers AS x ON x.id = e.transfer_id
 		JOIN tasks AS t ON t.id = x.reference WHERE e.account = ? AND e.type = 'task_credit' GROUP BY t.agent_id`)
-	qAccountTotal  = hot(`SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM ledger_entries WHERE account = ? AND seq > ?`)
-	qImbalance     = hot(`SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM ledger_entries`)
+	qAccountTotal = hot(`SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM ledger_entries WHERE account = ? AND seq > ?`)
+	qImbalance    = hot(`SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM ledger_entries`)
 )
 
 // Balance implements ports.LedgerReader. One statement.
