@@ -11,7 +11,7 @@ RACE := -race
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-faults lint fmt bench bench-workflows bench-discovery trust-sim fuzz check tidy clean
+.PHONY: help run build test test-faults test-ledger lint fmt bench bench-workflows bench-discovery bench-billing trust-sim fuzz check tidy clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -31,7 +31,11 @@ endif
 test-faults: ## Run the fault tests for ten minutes, runs of workflows for one, and 20 000 worlds of the simulation
 	NEXUS_FAULTS=10m $(GO) test -run TestFaults -timeout 25m -v ./cmd/nexus
 	NEXUS_FAULTS=60s $(GO) test -run TestRunsOutliveTheirServers -timeout 10m -v ./cmd/nexus
+	NEXUS_STRIPE_EVENTS=10000 $(GO) test -run TestDeliveries -timeout 10m -v ./adapters/stripepay
 	NEXUS_SEEDS=20000 $(GO) test -run TestAnySeedOfTheWorldEndsWell -timeout 10m -v ./app
+
+test-ledger: ## Try a million operations on each store's ledger, and 64 writers for half a minute each
+	NEXUS_LEDGER_OPS=1000000 $(GO) test -run '^TestLedger$$' -timeout 3h -v ./adapters/memory ./adapters/sqlite ./adapters/postgres
 
 lint: ## Run the linters
 	$(GO) vet ./...
@@ -42,13 +46,17 @@ fmt: ## Format the code
 
 bench: ## Run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchtime 2s ./cmd/... ./adapters/sqlite/... ./domain/...
+	$(GO) test -run '^$$' -bench '^BenchmarkLedger$$' -benchtime 1x ./adapters/postgres
 
 trust-sim: ## Try the scores of trust on made-up markets, beside three others
 	$(GO) run ./examples/trustsim -markets 10
 
 bench-discovery: ## Ask 1 000 000 agents on PostgreSQL and 100 000 on SQLite
-	$(GO) test -run '^$$' -bench Discovery -benchtime 1x -timeout 30m ./adapters/postgres
+	NEXUS_TEST_SHARED_BUFFERS=2GB $(GO) test -run '^$$' -bench Discovery -benchtime 1x -timeout 30m ./adapters/postgres
 	$(GO) test -run '^$$' -bench StoreDiscover -benchtime 200x -timeout 30m ./adapters/sqlite
+
+bench-billing: ## Report 90 days of usage over 1 000 000 entries on PostgreSQL
+	$(GO) test -run '^$$' -bench Usage -benchtime 5x -timeout 10m ./adapters/postgres
 
 bench-workflows: ## Run workflows here and on other engines, side by side
 	cd .bench && $(GO) test -run '^$$' -bench Workflows -benchtime 1x -timeout 20m .

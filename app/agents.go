@@ -112,21 +112,59 @@ func (s *Agents) ListOwn(ctx context.Context, c identity.Caller, p Page) (List[r
 	return list(items, total, page), nil
 }
 
-// Discover finds agents. Any known caller may call it.
-func (s *Agents) Discover(ctx context.Context, c identity.Caller, q registry.Query) (List[registry.Agent], error) {
+// listDiscover names the list of found agents in cursors.
+const listDiscover = "discover"
+
+// discoverPlace is where a stretch of found agents ended, and in which order.
+type discoverPlace struct {
+	Sort registry.Sort `json:"s"`
+	registry.Place
+}
+
+// Discover finds agents. cursor is List.Next of an earlier answer to the same query, whatever its limit, or "". Any known
+// caller may call it.
+//
+// With cursors an agent is seen once however many come and go meanwhile, unless what it is ordered by changes: then it may be
+// seen again, or not at all, as its new place is behind or before the cursor.
+func (s *Agents) Discover(ctx context.Context, c identity.Caller, q registry.Query, cursor string) (List[registry.Agent], error) {
 	var none List[registry.Agent]
 	if err := identity.Authorize(c, identity.AgentRead, identity.Resource{}); err != nil {
 		return none, err
 	}
 	q, err := q.Normalize()
+	if err == nil {
+		err = cursorAlone(cursor, q.Offset)
+	}
 	if err != nil {
 		return none, err
 	}
+	page := ports.Page{Limit: q.Limit, Offset: q.Offset}
+	question := q
+	question.Limit, question.Offset = 0, 0
+	if cursor != "" {
+		from, err := openCursor[discoverPlace](ctx, s.core, listDiscover, question, cursor)
+		if err != nil {
+			return none, err
+		}
+		q.Sort, q.After = from.Sort, &from.Place
+	}
+	q.Limit++ // to know whether there is more
 	items, total, err := s.Store.Read().Agents.Discover(ctx, q, s.now())
 	if err != nil {
 		return none, fmt.Errorf("discover: %w", err)
 	}
-	return list(items, total, ports.Page{Limit: q.Limit, Offset: q.Offset}), nil
+	if q.Sort == registry.SortRelevance && total > registry.CountLimit {
+		if q.After != nil { // there are so many now that they are in another order
+			return none, staleCursor()
+		}
+		q.Sort = registry.SortTrust
+	}
+	items, more := upTo(items, page.Limit)
+	out := list(items, total, page)
+	if more {
+		out.Next, err = sealCursor(ctx, s.core, listDiscover, question, discoverPlace{q.Sort, q.Place(items[len(items)-1])})
+	}
+	return out, err
 }
 
 // Change alters an agent. A new endpoint is checked and its card fetched, as at registration. Its owner may call it.

@@ -37,6 +37,22 @@ type Config struct {
 	// PAYMENTS_NOT_CONFIGURED.
 	Payments ports.Payments
 	Grants   ports.Payments
+	// Notifier tells those outside who asked for it what happens to tasks. nil: nobody can ask for it.
+	Notifier ports.Notifier
+	// SealKeys are keys of 32 bytes that callers' secrets are sealed with while the store keeps them: the first seals, all
+	// of them open. Processes that share a store need the same. Without any, such secrets are not taken.
+	SealKeys [][]byte
+
+	// Providers say who people are, beside the accounts whose passwords the engine keeps itself. One that checks passwords
+	// takes the place of those.
+	Providers []ports.IdentityProvider
+	// NoLocalAccounts switches those accounts off: nobody signs up or logs in with a password that the engine keeps.
+	NoLocalAccounts bool
+	// Mailer sends mail. nil: none is sent, and what needs a mail is UNAVAILABLE.
+	Mailer ports.Mailer
+	// PublicURL is how the server is reached from outside, without a / at its end. Mails and providers lead people back to
+	// it; without either it is not needed.
+	PublicURL string
 
 	// Now is the clock; UTC or not. Processes that share a store must share a clock, such as the store's, or they take
 	// each other's work for abandoned.
@@ -76,6 +92,7 @@ func (c Config) check() (Config, error) {
 	need(c.Now != nil, "Now")
 	need(c.NewID != nil, "NewID")
 	need(c.Random != nil, "Random")
+	missing = append(missing, c.checkProviders()...)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -94,6 +111,9 @@ func (c Config) check() (Config, error) {
 	}
 	need(c.MaxCalls > 0, "MaxCalls (above 0)")
 	need(c.MaxCallsPerAgent > 0, "MaxCallsPerAgent (above 0)")
+	for _, key := range c.SealKeys {
+		need(len(key) == 32, "SealKeys (of 32 bytes each)")
+	}
 	need(c.Weights.Valid(), "Weights (none negative, adding up to 1)")
 	if c.Name == "" && c.NewID != nil {
 		c.Name = c.NewID()
@@ -122,11 +142,11 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &core{Config: cfg, turns: turns{limit: cfg.MaxCallsPerAgent}, places: make(chan struct{}, cfg.MaxCalls)}
+	c := &core{Config: cfg, turns: turns{limit: cfg.MaxCallsPerAgent}, places: make(chan struct{}, cfg.MaxCalls), pushes: make(chan struct{}, maxPushes), receivers: turns{limit: maxPushesPerHost}}
 	c.feedTasks()
 	c.feedRuns()
 	e := &Engine{
-		Identity: &Identity{core: c}, Agents: &Agents{c}, Tasks: &Tasks{c}, Workflows: &Workflows{c}, Trust: &Trust{c}, Billing: &Billing{c}, Gateway: &Gateway{c}, Limits: &Limits{c},
+		Identity: &Identity{core: c, passwords: c.passwordProvider()}, Agents: &Agents{c}, Tasks: &Tasks{c}, Workflows: &Workflows{c}, Trust: &Trust{c}, Billing: &Billing{c}, Gateway: &Gateway{c}, Limits: &Limits{c},
 		core: c,
 	}
 	e.Worker = &Worker{core: c}
@@ -154,7 +174,12 @@ type core struct {
 	adrift  adrift
 	feeds   feeds[TaskEvent]       // the tasks that are watched
 	runs    feeds[scheduler.Event] // the runs that are watched
+	cursors cursors
+	paces   paces
 	callKey atomic.Pointer[[]byte] // of the tokens of call-backs, once it is known
+	// Notifications have places and turns of their own, so that slow receivers take none from agents.
+	pushes    chan struct{}
+	receivers turns // by host
 }
 
 // now is cut to what every store keeps, so that an answer says the same now and later.
@@ -170,7 +195,8 @@ type unit struct {
 
 	refs    []ports.Ref // jobs to be dispatched,
 	streams []string    // streams that grew, to be published, and
-	ends    []task.Task // tasks that ended, to be told, once the unit is committed
+	ends    []task.Task // tasks that ended, to be told, and
+	timed   []timed     // what they took, to be noted, once the unit is committed
 
 	begun  []*begun                 // calls that begin once the unit is committed
 	runs   map[string]scheduler.Run // that it has locked, as it has made them
@@ -243,6 +269,7 @@ func (c *core) commit(ctx context.Context, fn func(ctx context.Context, u *unit)
 	for _, b := range done.begun {
 		c.begin(b)
 	}
+	c.paces.note(done.timed)
 	if len(done.refs) > 0 {
 		c.Queue.Dispatch(done.refs...)
 	}
@@ -281,10 +308,12 @@ const (
 	maxOffset    = 1_000_000
 )
 
-// Page is a stretch of a list as a caller asks for it. A nil Limit means the list's default.
+// Page is a stretch of a list as a caller asks for it. A nil Limit means the list's default. Cursor, for lists that have
+// them, is List.Next of an earlier answer to the same question, and takes the place of Offset.
 type Page struct {
 	Limit  *int
 	Offset int
+	Cursor string
 }
 
 func (p Page) resolve(standard, most int) (ports.Page, error) {
@@ -304,6 +333,7 @@ type List[T any] struct {
 	Total  int
 	Limit  int
 	Offset int
+	Next   string // the cursor of what comes after, for lists that have them; "" at the end
 }
 
 func list[T any](items []T, total int, p ports.Page) List[T] {

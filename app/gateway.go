@@ -40,7 +40,8 @@ type SendMessage struct {
 	ContextID string // the caller's name for the conversation; without one, a task that begins gets a new one
 	MessageID string // the caller's own; a message that comes again under it does nothing
 	Parts     []task.Part
-	Address   string // where a caller without a credential is
+	Address   string  // where a caller without a credential is
+	Push      *PushTo // where the caller wants to be told of what happens to the task
 }
 
 // Send begins a task, or goes on with one. The same message from the same caller is the same task, charged once, within 24
@@ -79,8 +80,13 @@ func (s *Gateway) send(ctx context.Context, tasks *Tasks, c identity.Caller, in 
 	if err := s.limit(ctx, rule, who); err != nil {
 		return TaskView{}, err
 	}
+	if in.Push != nil {
+		if err := s.checkPush(ctx, *in.Push); err != nil {
+			return TaskView{}, err
+		}
+	}
 	if in.TaskID != "" {
-		return tasks.Reply(ctx, c, in.TaskID, ReplyTask{Role: task.RoleUser, MessageID: in.MessageID, Parts: in.Parts})
+		return tasks.Reply(ctx, c, in.TaskID, ReplyTask{Role: task.RoleUser, MessageID: in.MessageID, Parts: in.Parts, push: in.Push})
 	}
 	agentID := in.AgentID
 	if agentID == "" {
@@ -92,7 +98,7 @@ func (s *Gateway) send(ctx context.Context, tasks *Tasks, c identity.Caller, in 
 	title, input := about(in.Parts)
 	return tasks.make(ctx, c, CreateTask{
 		AgentID: agentID, Title: title, Input: input, SkillID: in.SkillID, Conversation: cmp.Or(in.ContextID, s.NewID()),
-		Message: &task.Message{ID: in.MessageID, Parts: in.Parts},
+		Message: &task.Message{ID: in.MessageID, Parts: in.Parts}, push: in.Push,
 	})
 }
 

@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
 	"io"
 	"sync"
@@ -12,23 +11,31 @@ import (
 	"github.com/nexus-protocol/nexus/domain/identity"
 	"github.com/nexus-protocol/nexus/domain/ledger"
 	"github.com/nexus-protocol/nexus/domain/registry"
+	"github.com/nexus-protocol/nexus/ports"
 )
 
-// Identity is sign-up, log-in, sessions and API keys.
+// Identity is who people are: accounts, log-in, sessions, identity providers and API keys.
 type Identity struct {
 	*core
-	touched sync.Map // credential → time.Time of the last use that this process wrote
+	passwords ports.IdentityProvider // who checks e-mails and passwords; nil: nobody
+	touched   sync.Map               // credential → time.Time of the last use that this process wrote
 }
 
-// Credentials is what a person types in. Address is where from, for the limits; "" is not limited.
+// Credentials is what a person types in. Address is where from, for the limits; "" is not limited. Device is what the
+// browser calls itself.
 type Credentials struct {
 	Email    string
 	Password string
 	Address  string
+	Device   string
 }
 
-// SignUp makes an account with the initial credits. The first account is the admin's. Anyone may call it. One commit.
+// SignUp makes an account with the initial credits, and sends a mail to verify its e-mail if there is a mailer. The first
+// account is the admin's. Anyone may call it where the engine keeps passwords itself. One commit.
 func (s *Identity) SignUp(ctx context.Context, in Credentials) (identity.User, error) {
+	if !s.local() {
+		return identity.User{}, noLocalAccounts()
+	}
 	email, err := identity.CheckCredentials(in.Email, in.Password)
 	if err != nil {
 		return identity.User{}, err
@@ -36,7 +43,7 @@ func (s *Identity) SignUp(ctx context.Context, in Credentials) (identity.User, e
 	if err := s.limit(ctx, limitSignUp, in.Address); err != nil {
 		return identity.User{}, err
 	}
-	return s.create(ctx, email, in.Password, identity.RoleUser)
+	return s.create(ctx, email, in.Password, identity.RoleUser, true)
 }
 
 // CreateUser makes an account with a role. It is for the operator's command line, and asks for no credential.
@@ -45,78 +52,38 @@ func (s *Identity) CreateUser(ctx context.Context, in Credentials, role identity
 	if err != nil {
 		return identity.User{}, err
 	}
-	return s.create(ctx, email, in.Password, role)
+	return s.create(ctx, email, in.Password, role, false)
 }
 
-func (s *Identity) create(ctx context.Context, email, password string, role identity.Role) (identity.User, error) {
+func (s *Identity) create(ctx context.Context, email, password string, role identity.Role, verify bool) (identity.User, error) {
 	hash, err := s.Hasher.Hash(ctx, password)
 	if err != nil {
 		return identity.User{}, fmt.Errorf("hash password: %w", err)
 	}
 	var user identity.User
 	err = s.update(ctx, func(ctx context.Context, u *unit) error {
-		n, err := u.Users.Count(ctx)
-		if err != nil {
-			return fmt.Errorf("count users: %w", err)
-		}
 		user = identity.User{ID: u.id(), Email: email, PasswordHash: hash, Role: role, CreatedAt: u.now}
-		if n == 0 {
-			user.Role = identity.RoleAdmin
+		if user, err = u.newUser(ctx, user); err != nil || !verify {
+			return err
 		}
-		if err := u.Users.Insert(ctx, user); err != nil {
-			return fmt.Errorf("insert user: %w", err)
-		}
-		return u.post(ctx, ledger.Grant(user.ID, u.now))
+		return s.post(ctx, u, identity.LetterVerify, user.ID, user.Email)
 	})
 	return user, err
 }
 
-// LogIn checks the password and begins a session. The token is the cookie's value; it is not kept. previous, the token
-// that the browser came with, if any, is revoked. One read, one commit.
-func (s *Identity) LogIn(ctx context.Context, in Credentials, previous string) (user identity.User, token string, err error) {
-	refused := fault.New(fault.Unauthenticated, fault.CodeUnauthorized, "e-mail or password is wrong")
-	email, ok := identity.NormalizeEmail(in.Email)
-	if !ok || in.Password == "" || len(in.Password) > 4*identity.MaxPassword {
-		return user, "", refused
+// newUser adds a user with the initial credits; the first is the admin.
+func (u *unit) newUser(ctx context.Context, user identity.User) (identity.User, error) {
+	n, err := u.Users.Count(ctx)
+	if err != nil {
+		return user, fmt.Errorf("count users: %w", err)
 	}
-	if err := s.limit(ctx, limitLogIn, email); err != nil {
-		return user, "", err
+	if n == 0 {
+		user.Role = identity.RoleAdmin
 	}
-	if err := s.limit(ctx, limitLogInAddress, in.Address); err != nil {
-		return user, "", err
+	if err := u.Users.Insert(ctx, user); err != nil {
+		return user, fmt.Errorf("insert user: %w", err)
 	}
-	user, err = s.Store.Read().Users.ByEmail(ctx, email)
-	if err != nil && !fault.Has(err, fault.CodeNotFound) {
-		return user, "", fmt.Errorf("find user: %w", err)
-	}
-	if ok, err = s.Hasher.Verify(ctx, in.Password, user.PasswordHash); err != nil {
-		return user, "", fmt.Errorf("verify password: %w", err)
-	}
-	if !ok {
-		return identity.User{}, "", refused
-	}
-	token, err = s.StartSession(ctx, user.ID, previous)
-	return user, token, err
-}
-
-// StartSession begins a session for a user who was identified otherwise, such as by having signed up just now.
-func (s *Identity) StartSession(ctx context.Context, userID, previous string) (token string, err error) {
-	raw := make([]byte, 32)
-	if _, err := io.ReadFull(s.Random, raw); err != nil {
-		return "", fmt.Errorf("draw a token: %w", err)
-	}
-	token = base64.RawURLEncoding.EncodeToString(raw)
-	return token, s.update(ctx, func(ctx context.Context, u *unit) error {
-		if previous != "" {
-			if err := u.Sessions.Delete(ctx, identity.HashToken(previous)); err != nil {
-				return fmt.Errorf("revoke previous session: %w", err)
-			}
-		}
-		return u.Sessions.Insert(ctx, identity.Session{
-			TokenHash: identity.HashToken(token), UserID: userID,
-			CreatedAt: u.now, LastSeenAt: u.now, ExpiresAt: u.now.Add(identity.SessionIdle),
-		})
-	})
+	return user, u.post(ctx, ledger.Grant(user.ID, u.now))
 }
 
 // LogOut revokes the caller's session, if it is one. One commit.
@@ -130,7 +97,7 @@ func (s *Identity) LogOut(ctx context.Context, c identity.Caller) error {
 // BySession identifies the caller of a session's token. extended says that the session's end was moved on by this use.
 // One read; a commit at most once a minute for a session.
 func (s *Identity) BySession(ctx context.Context, token string) (c identity.Caller, extended bool, err error) {
-	if len(token) != base64.RawURLEncoding.EncodedLen(32) {
+	if !identity.IsToken(token) {
 		return c, false, identity.Unauthorized()
 	}
 	hash, now := identity.HashToken(token), s.now()
@@ -140,7 +107,7 @@ func (s *Identity) BySession(ctx context.Context, token string) (c identity.Call
 		return c, false, identity.Unauthorized()
 	case err != nil:
 		return c, false, fmt.Errorf("find session: %w", err)
-	case !session.Live(now):
+	case !session.Live(now) || !user.Active():
 		return c, false, identity.Unauthorized()
 	}
 	if seen, changed := session.Seen(now); changed && s.firstTouch(hash, now) {
@@ -159,13 +126,13 @@ func (s *Identity) ByKey(ctx context.Context, text string) (identity.Caller, err
 		return identity.Caller{}, identity.Unauthorized()
 	}
 	now := s.now()
-	key, role, err := s.Store.Read().Keys.ByHash(ctx, secret.Hash())
+	key, user, err := s.Store.Read().Keys.ByHash(ctx, secret.Hash())
 	switch {
 	case fault.Has(err, fault.CodeAPIKeyNotFound):
 		return identity.Caller{}, identity.Unauthorized()
 	case err != nil:
 		return identity.Caller{}, fmt.Errorf("find key: %w", err)
-	case !key.Live(now):
+	case !key.Live(now) || !user.Active():
 		return identity.Caller{}, identity.Unauthorized()
 	}
 	if (key.LastUsedAt == nil || now.Sub(*key.LastUsedAt) >= identity.SessionTouch) && s.firstTouch(key.ID, now) {
@@ -173,7 +140,7 @@ func (s *Identity) ByKey(ctx context.Context, text string) (identity.Caller, err
 			s.Logger.WarnContext(ctx, "the key's last use could not be noted", "error", err)
 		}
 	}
-	return identity.KeyCaller(key, role), nil
+	return identity.KeyCaller(key, user.Role), nil
 }
 
 // firstTouch lets one of many requests at once write the time of last use.

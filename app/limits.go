@@ -21,9 +21,16 @@ var (
 
 // The limits at the doors that anyone may knock at.
 var (
-	limitSignUp       = ports.RateRule{Name: "signup", Limit: 60, Per: time.Minute}
+	limitSignUp = ports.RateRule{Name: "signup", Limit: 60, Per: time.Minute}
+	// Of one address at one account: who guesses keeps himself out and nobody else.
 	limitLogIn        = ports.RateRule{Name: "login", Limit: 10, Per: time.Minute}
 	limitLogInAddress = ports.RateRule{Name: "login-address", Limit: 60, Per: time.Minute}
+	// Of all addresses together at one account, but for those at which it has a session.
+	limitLogInAccount = ports.RateRule{Name: "login-account", Limit: 100, Per: time.Hour}
+	limitMailAddress  = ports.RateRule{Name: "mail-address", Limit: 20, Per: time.Hour}
+	limitMail         = ports.RateRule{Name: "mail", Limit: 5, Per: time.Hour} // to one address, or asked for by one user
+	limitToken        = ports.RateRule{Name: "token", Limit: 30, Per: time.Minute}
+	limitPassword     = ports.RateRule{Name: "password", Limit: 10, Per: time.Minute} // of a user who is logged in
 )
 
 // Limits counts requests.

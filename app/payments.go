@@ -345,7 +345,7 @@ func (u *unit) hear(ctx context.Context, e billing.Event, past *history) (outcom
 	}
 	from := p.Reversed
 	if p.PaymentID == pay.ID {
-		if back := p.Back(pay); back != from {
+		if back := p.Back(pay); back > from { // less only if what went back was forgotten
 			p.Reversed, p.Reversals, p.UpdatedAt = back, p.Reversals+1, u.now
 		}
 	}

@@ -19,6 +19,8 @@ type ReplyTask struct {
 	Artifacts []task.Artifact // of the agent's side only
 	// Status, of the agent's side only, is what the task becomes by it: Running, Completed, Failed, or "" for Running.
 	Status task.Status
+
+	push *PushTo // where the requester wants to be told from now on; checked
 }
 
 func (in ReplyTask) check() error {
@@ -80,9 +82,19 @@ func (s *Tasks) Reply(ctx context.Context, c identity.Caller, id string, in Repl
 				return fmt.Errorf("read agent: %w", err)
 			}
 		}
+		t.Push = t.Push || in.push != nil
 		next, events, err := s.apply(ctx, u, t, agent, in.command(u))
 		if err != nil {
 			return err
+		}
+		if in.push != nil {
+			before, err := u.Push.ByTask(ctx, id)
+			if err != nil {
+				return fmt.Errorf("read push configurations: %w", err)
+			}
+			if _, err := s.keepPush(ctx, u, c, next, *in.push, before); err != nil {
+				return err
+			}
 		}
 		out = view(next, append(history, events...))
 		if in.Role == task.RoleUser && t.Status != task.Pending {

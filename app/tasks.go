@@ -54,6 +54,8 @@ type CreateTask struct {
 	Message *task.Message
 	// Conversation is what the requester's side calls the context that the task belongs to.
 	Conversation string
+
+	push *PushTo // where the requester wants to be told of what happens to it; checked
 }
 
 // Create takes a task on: the price is held, and the task is forwarded to the agent soon after. Any known caller may
@@ -142,7 +144,18 @@ func (s *Tasks) make(ctx context.Context, c identity.Caller, in CreateTask) (Tas
 		}
 		out = view(t, events)
 		out.Why = why
-		return s.insert(ctx, u, t, events, a, ports.PriorityInteractive)
+		if in.push == nil {
+			return s.insert(ctx, u, t, events, a, ports.PriorityInteractive)
+		}
+		t.Push = true
+		if err := s.insert(ctx, u, t, events, a, ports.PriorityInteractive); err != nil {
+			return err
+		}
+		conf, err := s.keepPush(ctx, u, c, t, *in.push, nil)
+		if err != nil || len(u.begun) == 0 {
+			return err
+		}
+		return u.enqueue(ctx, jobPush, conf.ID, u.now, ports.PriorityWorkflow) // it tells that the agent is at work
 	})
 	return out, err
 }
@@ -251,6 +264,11 @@ func (c *core) apply(ctx context.Context, u *unit, t task.Task, agent registry.A
 	if len(events) > 0 {
 		u.streams = append(u.streams, t.ID)
 	}
+	if t.Push && task.AnyNotable(events) {
+		if err := u.tellReceivers(ctx, t.ID); err != nil {
+			return next, events, err
+		}
+	}
 	if !next.Status.Ended() {
 		return next, events, nil
 	}
@@ -298,6 +316,12 @@ func (c *core) learn(ctx context.Context, u *unit, t task.Task, agent registry.A
 	switch {
 	case t.Status == task.Completed:
 		e.Type, e.Reason, e.Took = trust.TaskCompleted, "completed the task", t.CompletedAt.Sub(*t.StartedAt)
+		if !e.Own {
+			var err error
+			if e.Median, err = c.median(ctx, u, t.SkillID); err != nil {
+				return err
+			}
+		}
 	case t.Status == task.Failed && t.Error.Code == task.ErrTimeout:
 		e.Type, e.Reason = trust.TaskTimeout, t.Error.Message
 	case t.Status == task.Failed:
@@ -341,6 +365,9 @@ func (c *core) weigh(ctx context.Context, u *unit, agent registry.Agent, t task.
 	next, ev := trust.Apply(p, e, *c.Weights)
 	if event != nil {
 		*event = ev
+	}
+	if e.Type == trust.TaskCompleted && t.SkillID != "" && ev.Weight > 0 {
+		u.timed = append(u.timed, timed{t.SkillID, e.Took, ev.Weight, e.At})
 	}
 	if err := u.Tx.Trust.Save(ctx, next, ev, d); err != nil {
 		return fmt.Errorf("save trust profile: %w", err)

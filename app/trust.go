@@ -53,13 +53,20 @@ func (s *Trust) Profile(ctx context.Context, c identity.Caller, agentID string) 
 	return out, nil
 }
 
-// History returns an agent's trust events, newest first. Any known caller may call it, for a deleted agent too.
+// listTrustEvents names an agent's history in cursors.
+const listTrustEvents = "trust events"
+
+// History returns an agent's trust events, newest first; it has cursors. Any known caller may call it, for a deleted agent
+// too. Two reads.
 func (s *Trust) History(ctx context.Context, c identity.Caller, agentID string, p Page) (List[trust.Event], error) {
 	var none List[trust.Event]
 	if err := identity.Authorize(c, identity.TrustRead, identity.Resource{}); err != nil {
 		return none, err
 	}
 	page, err := p.resolve(defaultLimit, maxLimit)
+	if err == nil {
+		err = cursorAlone(p.Cursor, p.Offset)
+	}
 	if err != nil {
 		return none, err
 	}
@@ -67,11 +74,29 @@ func (s *Trust) History(ctx context.Context, c identity.Caller, agentID string, 
 	if _, err := r.Agents.Get(ctx, agentID); err != nil {
 		return none, err
 	}
-	items, total, err := r.Trust.Events(ctx, agentID, page)
-	if err != nil {
-		return none, fmt.Errorf("read trust events: %w", err)
+	var items []trust.Event
+	var total int
+	if p.Cursor != "" {
+		from, err := openCursor[trust.Place](ctx, s.core, listTrustEvents, agentID, p.Cursor)
+		if err != nil {
+			return none, err
+		}
+		items, total, err = r.Trust.EventsAfter(ctx, agentID, from, page.Limit+1)
+		if err != nil {
+			return none, fmt.Errorf("read trust events: %w", err)
+		}
+	} else {
+		items, total, err = r.Trust.Events(ctx, agentID, ports.Page{Limit: page.Limit + 1, Offset: page.Offset})
+		if err != nil {
+			return none, fmt.Errorf("read trust events: %w", err)
+		}
 	}
-	return list(items, total, page), nil
+	items, more := upTo(items, page.Limit)
+	out := list(items, total, page)
+	if more {
+		out.Next, err = sealCursor(ctx, s.core, listTrustEvents, agentID, items[len(items)-1].Place())
+	}
+	return out, err
 }
 
 // RateAgent is a requester's opinion of one completed task.
@@ -192,16 +217,12 @@ func (s *Trust) Verify(ctx context.Context, agentID string) (Verdict, error) {
 	if err != nil || !known {
 		return v, err
 	}
-	var all []trust.Event
-	for {
-		some, _, err := r.Trust.Events(ctx, agentID, ports.Page{Limit: verifyBatch, Offset: len(all)})
-		if err != nil {
-			return v, fmt.Errorf("read trust events: %w", err)
-		}
-		all = append(all, some...)
-		if len(some) < verifyBatch {
-			break
-		}
+	all, _, err := r.Trust.Events(ctx, agentID, ports.Page{Limit: verifyBatch})
+	for some := all; err == nil && len(some) == verifyBatch; all = append(all, some...) {
+		some, _, err = r.Trust.EventsAfter(ctx, agentID, some[len(some)-1].Place(), verifyBatch)
+	}
+	if err != nil {
+		return v, fmt.Errorf("read trust events: %w", err)
 	}
 	v.Events = len(all)
 	slices.SortFunc(all, func(a, b trust.Event) int { return cmp.Compare(a.Seq, b.Seq) })
@@ -257,15 +278,28 @@ func (c *core) pass(ctx context.Context) error {
 			return fmt.Errorf("save standing: %w", err)
 		}
 	}
-	for _, id := range slices.Sorted(maps.Keys(found.Damping)) {
-		p, known, err := r.Trust.Profile(ctx, id)
+	damped := map[string]float64{}
+	for after := ""; ; {
+		some, err := r.Trust.Damped(ctx, after, passPage)
 		if err != nil {
-			return fmt.Errorf("read trust profile: %w", err)
+			return fmt.Errorf("read damped agents: %w", err)
 		}
-		if !known || math.Abs(p.Damping-found.Damping[id]) < 0.01 {
+		for _, d := range some {
+			damped[d.AgentID], after = d.Damping, d.AgentID
+		}
+		if len(some) < passPage {
+			break
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(found.Damping)) {
+		was, ok := damped[id]
+		if !ok {
+			was = 1
+		}
+		if math.Abs(was-found.Damping[id]) < 0.01 {
 			continue
 		}
-		err = c.commit(ctx, func(ctx context.Context, u *unit) error {
+		err := c.commit(ctx, func(ctx context.Context, u *unit) error {
 			p, _, known, err := u.Tx.Trust.Lock(ctx, id, "")
 			if err != nil || !known {
 				return err

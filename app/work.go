@@ -28,8 +28,11 @@ const (
 	jobRunTick    = "run.tick"         // subject: a run; begin the attempts that are due
 	jobRunStep    = "run.step"         // subject: a step's attempt, by scheduler.Key; check its input and begin it
 	jobCancelRuns = "workflow.cancel"  // subject: a deleted workflow; cancel the runs it still has
+	jobLetter     = "mail.send"        // subject: a letter; send it
+	jobDrainUser  = "user.drain"       // subject: a deleted user; take what is theirs out of the market
 	jobPayment    = "payment.event"    // subject: an event that a provider told; do what follows from it
 	jobFoldUsage  = "usage.fold"       // subject: a user, or all; sum up the days of usage
+	jobPush       = "push.tell"        // subject: a push configuration; tell its receiver what it does not know yet
 )
 
 // Times of the worker.
@@ -92,6 +95,7 @@ func (w *Worker) Run(ctx context.Context, grace time.Duration) error {
 	}{
 		{leaseRenew, w.renew, work}, // as long as handlers run
 		{sweepEvery, w.sweep, ctx},
+		{paceEvery, w.savePaces, ctx},
 		{tidyEvery, w.tidy, ctx},
 		{sealEvery, w.sealSoon, ctx},
 		{passEvery, func(ctx context.Context) error {
@@ -134,6 +138,11 @@ func (w *Worker) Run(ctx context.Context, grace time.Duration) error {
 	hands.leave()
 	stop()
 	chores.Wait()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), paceLast)
+	defer cancel()
+	if err := w.savePaces(last); err != nil {
+		w.Logger.DebugContext(ctx, "what tasks took of late is lost", "error", err)
+	}
 	return err
 }
 
@@ -172,8 +181,14 @@ func (w *Worker) tidy(ctx context.Context) error {
 		if err == nil {
 			_, err = u.Answers.DeleteUntil(ctx, u.now.Add(-answersKept))
 		}
+		if err == nil {
+			err = u.Tokens.DeleteExpired(ctx, u.now)
+		}
 		if err == nil && w.CallBackURL != nil {
 			_, err = u.CallBacks.DeleteUntil(ctx, u.now.Add(-2*task.MaxTimeout)) // of tasks that have ended long since
+		}
+		if err == nil {
+			_, err = u.Push.DeleteUntil(ctx, u.now.Add(-pushKept))
 		}
 		return err
 	})
@@ -230,7 +245,8 @@ func (w *Worker) claim(ctx, open context.Context, jobID string) (rest func() err
 	var span ports.Span                 // the job's, once it is known,
 	var traced, callCtx context.Context // with ctx in it; callCtx ends with cancel too
 	var cancel context.CancelFunc
-	known := "" // the task that the call is registered for
+	known := ""        // the task that the call is registered for
+	placeless := false // the job is done without one of the places
 	leave := func(err error) error {
 		if known != "" {
 			w.calls.end(known, &cancel)
@@ -240,7 +256,11 @@ func (w *Worker) claim(ctx, open context.Context, jobID string) (rest func() err
 			span.End(err)
 		}
 		turn.giveBack()
-		<-w.places
+		if placeless {
+			w.waiting.Add(-1)
+		} else {
+			<-w.places
+		}
 		return err
 	}
 	err = w.commit(ctx, func(unitCtx context.Context, u *unit) (err error) {
@@ -294,6 +314,11 @@ func (w *Worker) claim(ctx, open context.Context, jobID string) (rest func() err
 	w.adrift.forget(jobID)                     // what it was before is over
 	if job.Kind == jobForward && call == nil { // nothing is left to do, or not now
 		return nil, leave(nil)
+	}
+	if job.Kind == jobPush {
+		placeless = true
+		w.waiting.Add(1)
+		<-w.places
 	}
 	return func() error {
 		if job.Kind == jobForward && !call.begun {
@@ -352,6 +377,12 @@ func (w *Worker) do(ctx, callCtx context.Context, job ports.Job, call *forwardin
 		return w.tick(ctx, job)
 	case jobRunStep:
 		return w.beginStep(ctx, job)
+	case jobPush:
+		return w.push(ctx, job)
+	case jobLetter:
+		return w.sendLetter(ctx, job)
+	case jobDrainUser:
+		return w.drainUser(ctx, job)
 	default:
 		return fault.New(fault.Internal, fault.CodeInternal, "no handler for jobs of kind %q", job.Kind)
 	}
@@ -418,13 +449,18 @@ func (w *Worker) giveUp(ctx context.Context, job ports.Job, wait time.Duration) 
 	return err
 }
 
-// backoff is the wait after the n-th attempt: doubling, and spread over the upper half by what it is about, so that many
-// that failed at once do not come back at once.
+// backoff is the wait after the n-th attempt: doubling, and spread.
 func backoff(about string, n int) time.Duration {
 	d := retryBase
 	for i := 1; i < n && d < retryMax; i++ {
 		d *= 2
 	}
+	return spread(d, about, n)
+}
+
+// spread spreads the wait after the n-th attempt over its upper half by what it is about, so that many that failed at
+// once do not come back at once.
+func spread(d time.Duration, about string, n int) time.Duration {
 	h := fnv.New64a()
 	_, _ = fmt.Fprintf(h, "%s/%d", about, n) // a hash takes everything
 	half := d / 2

@@ -14,9 +14,9 @@ type AgentReader interface {
 	// ListByOwner returns a user's agents that are not deleted, newest first, and how many there are in all.
 	ListByOwner(ctx context.Context, userID string, page Page) ([]registry.Agent, int, error)
 	// Discover returns the stretch of agents that a normalized query finds, in its order, and how many it finds in all.
-	// It must agree with registry.Query's Match and Compare at the moment now. Of more than registry.CountLimit the number
-	// may be too low, but is above that, and above the end of the stretch as long as there may be more; and their relevance may
-	// be left out of the order, in favour of trust.
+	// It must agree with registry.Query's Match, Compare and Past at the moment now; the number is of those before After too.
+	// Of more than registry.CountLimit the number may be too low, but is above that, and without After above the end of the
+	// stretch as long as there may be more; and SortRelevance is SortTrust then.
 	Discover(ctx context.Context, q registry.Query, now time.Time) ([]registry.Agent, int, error)
 }
 

@@ -34,6 +34,9 @@ type Reads struct {
 	Users      UserReader
 	Sessions   SessionReader
 	Keys       KeyReader
+	Identities IdentityReader
+	Tokens     TokenReader
+	Letters    LetterReader
 	Agents     AgentReader
 	Tasks      TaskReader
 	TaskLogs   TaskLogReader
@@ -42,7 +45,6 @@ type Reads struct {
 	Trust      TrustReader
 	Jobs       JobReader
 	Answers    AnswerReader
-	CallBacks  CallBackReader
 	Workflows  WorkflowReader
 	Runs       RunReader
 	RunLogs    RunLogReader
@@ -51,6 +53,9 @@ type Reads struct {
 	Grants     GrantReader
 	Usage      UsageReader
 	Statements StatementReader
+	Secrets    SecretReader
+	CallBacks  CallBackReader
+	Push       PushReader
 }
 
 // Tx is a running transaction.
@@ -65,10 +70,16 @@ type Tx struct {
 	Jobs      JobStore
 	Answers   AnswerStore
 	CallBacks CallBackStore
+	Push      PushStore
 	Workflows WorkflowStore
 	Runs      RunStore
 	Purchases PurchaseStore
 	Payments  PaymentStore
 	Grants    GrantStore
 	Usage     UsageStore
+	Secrets   SecretStore
+
+	Identities IdentityStore
+	Tokens     TokenStore
+	Letters    LetterStore
 }

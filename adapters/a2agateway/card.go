@@ -94,7 +94,7 @@ func (c *call) extendedCard(ctx context.Context) (any, error) {
 		}}
 		return c.g.signed(card, c.speaks == v10)
 	}
-	found, err := c.g.engine.Agents.Discover(ctx, c.caller, registry.Query{Status: registry.Online, Sort: registry.SortTrust, Limit: maxListed})
+	found, err := c.g.engine.Agents.Discover(ctx, c.caller, registry.Query{Status: registry.Online, Sort: registry.SortTrust, Limit: maxListed}, "")
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +128,7 @@ func (g *Gateway) cardOf(a *registry.Agent, known []registry.Agent) object {
 		"supportedInterfaces": []object{
 			{"url": url, "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}, {"url": url, "protocolBinding": "JSONRPC", "protocolVersion": "0.3"},
 		},
-		"capabilities":      object{"streaming": true, "pushNotifications": false, "extendedAgentCard": true},
+		"capabilities":      object{"streaming": true, "pushNotifications": g.engine.Gateway.Pushes(), "extendedAgentCard": true},
 		"defaultInputModes": []string{"text/plain", "application/json"}, "defaultOutputModes": []string{"text/plain", "application/json"},
 		"skills": skills, "supportsAuthenticatedExtendedCard": true,
 		"securitySchemes": object{"nexusKey": object{

@@ -13,6 +13,7 @@ func FuzzRequest(f *testing.F) {
 	for _, s := range []string{
 		`{"jsonrpc":"2.0","id":1,"method":"message/send","params":{"message":{"messageId":"1","role":"user","parts":[{"kind":"text","text":"x"},{"type":"data","data":[1]}]}}}`,
 		`{"jsonrpc":"2.0","id":"a","method":"SendMessage","params":{"message":{"message_id":"1","role":"ROLE_USER","parts":[{"raw":"aGk=","filename":"f"},{"url":"http://x"},{"file":{"uri":"x"},"kind":"file"}],"metadata":{"agentId":1}}}}`,
+		`{"jsonrpc":"2.0","id":1,"method":"tasks/pushNotificationConfig/set","params":{"taskId":"t","pushNotificationConfig":{"url":"http://x","token":"t","authentication":{"schemes":["Bearer"],"scheme":null,"credentials":"c"}}}}`,
 		`[]`, `null`, `{"id":[]}`, `{"jsonrpc":"2.0","id":1,"method":"m","params":{"message":{"role":"user","parts":[null,{}]}}}`,
 	} {
 		f.Add([]byte(s))
@@ -29,6 +30,18 @@ func FuzzRequest(f *testing.F) {
 			return
 		}
 		speaks := methods[req.method].speaks
+		for _, s := range []form{v03, v10} {
+			to, err := s.pushTo(req.params.get("pushNotificationConfig"))
+			if err != nil {
+				if _, internal := errorOf(err); internal {
+					t.Fatal(err)
+				}
+				continue
+			}
+			if to.Whole != (s == v03) || forms[to.Dialect] != s {
+				t.Fatal(to)
+			}
+		}
 		m, err := message(req.params.get("message"), &speaks)
 		if err != nil {
 			if _, internal := errorOf(err); internal {

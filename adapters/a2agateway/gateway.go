@@ -175,14 +175,14 @@ var methods = map[string]struct {
 	"tasks/resubscribe":    {speaks: v03, needs: "id", stream: true, follow: (*call).resubscribe},
 	"SubscribeToTask":      {speaks: v10, needs: "id", stream: true, follow: (*call).resubscribe},
 
-	"tasks/pushNotificationConfig/set":    {speaks: v03, do: (*call).noPush},
-	"tasks/pushNotificationConfig/get":    {speaks: v03, do: (*call).noPush},
-	"tasks/pushNotificationConfig/list":   {speaks: v03, do: (*call).noPush},
-	"tasks/pushNotificationConfig/delete": {speaks: v03, do: (*call).noPush},
-	"CreateTaskPushNotificationConfig":    {speaks: v10, do: (*call).noPush},
-	"GetTaskPushNotificationConfig":       {speaks: v10, do: (*call).noPush},
-	"ListTaskPushNotificationConfigs":     {speaks: v10, do: (*call).noPush},
-	"DeleteTaskPushNotificationConfig":    {speaks: v10, do: (*call).noPush},
+	"tasks/pushNotificationConfig/set":    {speaks: v03, needs: "taskId", do: (*call).setPush},
+	"tasks/pushNotificationConfig/get":    {speaks: v03, needs: "id", do: (*call).getPush},
+	"tasks/pushNotificationConfig/list":   {speaks: v03, needs: "id", do: (*call).listPush},
+	"tasks/pushNotificationConfig/delete": {speaks: v03, needs: "id", do: (*call).deletePush},
+	"CreateTaskPushNotificationConfig":    {speaks: v10, needs: "taskId", do: (*call).setPush},
+	"GetTaskPushNotificationConfig":       {speaks: v10, needs: "taskId", do: (*call).getPush},
+	"ListTaskPushNotificationConfigs":     {speaks: v10, needs: "taskId", do: (*call).listPush},
+	"DeleteTaskPushNotificationConfig":    {speaks: v10, needs: "taskId", do: (*call).deletePush},
 	"agent/getAuthenticatedExtendedCard":  {speaks: v03, do: (*call).extendedCard},
 	"GetExtendedAgentCard":                {speaks: v10, do: (*call).extendedCard},
 }
@@ -237,10 +237,6 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, req request) err
 	return nil
 }
 
-func (c *call) noPush(context.Context) (any, error) {
-	return nil, &rpcError{Code: codePush, Message: "push notifications are not supported; follow the task's stream"}
-}
-
 // historyLength reads how many messages are wanted; nil is all.
 func historyLength(f fields) (*int, error) {
 	var n *int
@@ -266,14 +262,12 @@ func (c *call) send(ctx context.Context) (app.TaskView, error) {
 	if err := c.params.into("metadata", &outer); err != nil {
 		return app.TaskView{}, err
 	}
-	if conf, err := c.configuration(); err != nil {
-		return app.TaskView{}, err
-	} else if conf.get("pushNotificationConfig") != nil || conf.get("taskPushNotificationConfig") != nil {
-		_, err = c.noPush(ctx)
+	push, err := c.pushInConfiguration()
+	if err != nil {
 		return app.TaskView{}, err
 	}
 	in := app.SendMessage{
-		AgentID: c.agent, TaskID: strings.ToLower(m.taskID), ContextID: m.contextID, MessageID: m.id, Parts: m.parts, Address: c.from,
+		AgentID: c.agent, TaskID: strings.ToLower(m.taskID), ContextID: m.contextID, MessageID: m.id, Parts: m.parts, Address: c.from, Push: push,
 	}
 	for _, f := range []fields{outer, m.metadata} { // the first that says something counts
 		if in.AgentID == "" {

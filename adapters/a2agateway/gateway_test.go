@@ -43,16 +43,20 @@ type rig struct {
 	n      atomic.Int32
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t *testing.T, change ...func(*app.Config)) *rig {
 	t.Helper()
 	r := &rig{t: t, agents: memory.NewAgents()}
 	store := memory.New()
 	events := inprocess.NewEvents()
-	engine, err := app.New(app.Config{
+	cfg := app.Config{
 		Store: store, Queue: inprocess.New(store, time.Now, inprocess.Options{}), Agents: r.agents, Guard: memory.OpenGuard{}, Schema: memory.Schemas{},
 		Hasher: memory.NewHasher(), Limits: memory.NewLimiter(time.Now), Events: events, Now: time.Now, NewID: memory.NewID, Random: rand.Reader, Sole: true,
 		CallBackURL: func(id string) string { return a2agateway.CallBackURL("http://engine.example/", id) },
-	})
+	}
+	for _, c := range change {
+		c(&cfg)
+	}
+	engine, err := app.New(cfg)
 	require.NoError(t, err)
 	r.engine = engine
 	ctx, stop := context.WithCancel(context.Background())
@@ -95,6 +99,14 @@ func (r *rig) register(owner identity.Caller, price credits.Amount, f memory.Age
 	name, text := "Agent", "Does things"
 	skills := []registry.Skill{{ID: "say", Name: "Say", Tags: []string{fmt.Sprint("tag", r.n.Load())}}}
 	a, err := r.engine.Agents.Register(r.t.Context(), owner, registry.Profile{Name: &name, Description: &text, Endpoint: &endpoint, Price: &price, Skills: &skills})
+	require.NoError(r.t, err)
+	return a
+}
+
+// registerAt registers a free agent at an endpoint.
+func (r *rig) registerAt(name, endpoint string) registry.Agent {
+	r.t.Helper()
+	a, err := r.engine.Agents.Register(r.t.Context(), r.owner, registry.Profile{Name: &name, Endpoint: &endpoint})
 	require.NoError(r.t, err)
 	return a
 }

@@ -145,6 +145,7 @@ type discoverInput struct {
 	Sort          registry.Sort     `query:"sort" enum:"trust,price,newest,relevance" doc:"Without it, relevance where q is given, else trust."`
 	Limit         int               `query:"limit" default:"20" minimum:"1" maximum:"100" doc:"How many to answer with."`
 	Offset        int               `query:"offset" default:"0" minimum:"0" maximum:"1000000" doc:"How many to pass over."`
+	Cursor        string            `query:"cursor" maxLength:"512" doc:"meta.nextCursor of an earlier answer to the same query, less than 24 hours old: what comes after it. limit may differ; offset must not be given."`
 }
 
 type heartbeatInput struct {
@@ -226,7 +227,7 @@ func (s *server) mountAgents() {
 	register(s, route{
 		method: "GET", path: "/api/v1/discover", access: caller, scope: string(identity.ScopeAgentsRead),
 		id: "discover-agents", tag: tagAgents, summary: "Discover agents", status: http.StatusOK,
-		text: "Everyone's agents. The order is total, so that paging never repeats or skips.",
+		text: "Everyone's agents. The order is total, so that paging never repeats or skips. With offset that holds as long as nothing changes; with cursor, which costs no more the further it is on, also while agents come and go.",
 	}, func(ctx context.Context, in *discoverInput) (many[agentJSON], error) {
 		maxPrice, err := in.MaxPrice.value()
 		if err != nil {
@@ -239,7 +240,7 @@ func (s *server) mountAgents() {
 		if in.SkillTags != "" {
 			q.SkillTags = strings.Split(in.SkillTags, ",")
 		}
-		l, err := agents.Discover(ctx, callerOf(ctx), q)
+		l, err := agents.Discover(ctx, callerOf(ctx), q, in.Cursor)
 		return answerList(l, err, s.agent)
 	})
 }

@@ -58,6 +58,15 @@ func (s *server) setSession(w http.ResponseWriter, r *http.Request, token string
 	http.SetCookie(w, c)
 }
 
+// addSession is setSession beside other cookies that the answer sets.
+func (s *server) addSession(w http.ResponseWriter, r *http.Request, token string) {
+	others := w.Header().Values("Set-Cookie")
+	s.setSession(w, r, token)
+	for _, c := range others {
+		w.Header().Add("Set-Cookie", c)
+	}
+}
+
 // count takes one from the caller's allowance and tells in the headers what is left.
 func (s *server) count(x *exchange, r *http.Request, rule ports.RateRule) error {
 	left, err := s.engine.Limits.Take(r.Context(), x.caller, rule)
@@ -107,7 +116,7 @@ func (s *server) mountAuth() {
 		method: "POST", path: "/auth/login", access: public, browser: true, form: s.enterByForm(logIn),
 		id: "log-in", tag: tagAuth, summary: "Log in", status: http.StatusOK, headers: cookie,
 		text:   "Begins a session; one that the browser had is revoked. A form may be posted instead of JSON; it is answered with a redirect to its field next.",
-		errors: []fault.Code{fault.CodeForbidden, fault.CodeUnauthorized, fault.CodeRateLimitExceeded},
+		errors: []fault.Code{fault.CodeForbidden, fault.CodeUnauthorized, fault.CodeEmailTaken, fault.CodeRateLimitExceeded, fault.CodeProtocol, fault.CodeUnavailable},
 	}, s.enterByJSON(logIn))
 	register(s, route{
 		method: "POST", path: "/auth/logout", access: public, browser: true, form: s.leaveByForm,
@@ -118,6 +127,7 @@ func (s *server) mountAuth() {
 		x := exchangeOf(ctx)
 		return answer(loggedOutJSON{true}, s.leave(x, x.request))
 	})
+	s.mountAccounts()
 	s.page(route{
 		method: "GET", path: "/auth/login", access: public, id: "get-log-in", tag: tagAuth, summary: "The page to log in", status: http.StatusOK,
 	}, s.showEntry(logIn))
@@ -136,19 +146,17 @@ const (
 
 // enter checks or makes the account and gives the browser a new session.
 func (s *server) enter(w http.ResponseWriter, r *http.Request, e entry, email, password string) (identity.User, error) {
-	in := app.Credentials{Email: email, Password: password}
-	if s.opt.RateLimit {
-		in.Address = s.clientAddress(r)
-	}
+	b := s.browser(r)
+	in := app.Credentials{Email: email, Password: password, Address: b.Address, Device: b.Device}
 	var user identity.User
 	var token string
 	var err error
 	if e == signUp {
 		if user, err = s.engine.Identity.SignUp(r.Context(), in); err == nil {
-			token, err = s.engine.Identity.StartSession(r.Context(), user.ID, sessionToken(r))
+			token, err = s.engine.Identity.StartSession(r.Context(), user, b)
 		}
 	} else {
-		user, token, err = s.engine.Identity.LogIn(r.Context(), in, sessionToken(r))
+		user, token, err = s.engine.Identity.LogIn(r.Context(), in, b.Session)
 	}
 	if err != nil {
 		return user, err

@@ -22,19 +22,21 @@ import (
 // − total_reversed = balance.
 type balanceJSON struct {
 	UserID         string `json:"user_id" format:"uuid"`
-	Balance        amount `json:"balance" doc:"What can be spent now."`
+	Balance        amount `json:"balance" doc:"What can be spent now; below zero by what is owed."`
 	TotalEarned    amount `json:"total_earned"`
 	TotalSpent     amount `json:"total_spent"`
 	TotalPurchased amount `json:"total_purchased"`
 	Held           amount `json:"held" doc:"Set aside for open tasks."`
 	TotalGranted   amount `json:"total_granted" doc:"Given by the platform, such as the initial credits."`
 	TotalReversed  amount `json:"total_reversed" doc:"Taken back, such as by a refunded purchase."`
+	Debt           amount `json:"debt" doc:"What is owed, since it was spent before it was taken back; what comes in pays it first."`
 }
 
 func balance(b ledger.Balance) balanceJSON {
 	return balanceJSON{
 		UserID: b.UserID, Balance: amount(b.Available), TotalEarned: amount(b.Earned), TotalSpent: amount(b.Spent),
 		TotalPurchased: amount(b.Purchased), Held: amount(b.Held), TotalGranted: amount(b.Granted), TotalReversed: amount(b.Reversed),
+		Debt: amount(b.Debt()),
 	}
 }
 

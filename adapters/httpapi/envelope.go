@@ -22,6 +22,8 @@ type metaJSON struct {
 	Total  int `json:"total" doc:"How many there are in all."`
 	Limit  int `json:"limit" doc:"How many were asked for."`
 	Offset int `json:"offset" doc:"How many were passed over."`
+
+	NextCursor string `json:"nextCursor,omitempty" doc:"Of lists that take a cursor: what to ask with for what comes after. Absent at the end."`
 }
 
 func answer[T any](v T, err error) (one[T], error) { return one[T]{v}, err }
@@ -44,7 +46,7 @@ func answerList[D, J any](l app.List[D], err error, f func(D) J) (many[J], error
 	if err != nil {
 		return many[J]{}, err
 	}
-	return many[J]{convert(l.Items, f), metaJSON{l.Total, l.Limit, l.Offset}}, nil
+	return many[J]{convert(l.Items, f), metaJSON{l.Total, l.Limit, l.Offset, l.Next}}, nil
 }
 
 // page is the stretch of a list that a query asks for.

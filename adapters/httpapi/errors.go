@@ -39,7 +39,7 @@ var kinds = map[fault.Code]struct {
 }{
 	fault.CodeValidation:           {fault.Invalid, "a field is missing, malformed or out of range; details.fields names every one"},
 	fault.CodeUnauthorized:         {fault.Unauthenticated, "no, unknown, expired or revoked credential"},
-	fault.CodeInsufficientCredits:  {fault.Payment, "the available balance is below the price; details.required, details.available"},
+	fault.CodeInsufficientCredits:  {fault.Payment, "the available balance is below the price; details.required, details.available, and details.debt for one who owes"},
 	fault.CodeForbidden:            {fault.Forbidden, "not the caller's, or the key lacks a scope (details.requiredScope), or another site's page asks"},
 	fault.CodeTrustThreshold:       {fault.Forbidden, "the agent is below the minTrustScore that was asked for"},
 	fault.CodeAgentNotFound:        {fault.NotFound, "no such agent"},
@@ -47,7 +47,7 @@ var kinds = map[fault.Code]struct {
 	fault.CodeWorkflowNotFound:     {fault.NotFound, "no such workflow"},
 	fault.CodeRunNotFound:          {fault.NotFound, "no such run"},
 	fault.CodeAPIKeyNotFound:       {fault.NotFound, "no such key of this agent, or revoked already"},
-	fault.CodeNotFound:             {fault.NotFound, "no such route"},
+	fault.CodeNotFound:             {fault.NotFound, "no such route, or nothing there of that id or name"},
 	fault.CodeMethodNotAllowed:     {fault.NotFound, "the route has no such method; the Allow header lists those it has"},
 	fault.CodeTaskNotActive:        {fault.Conflict, "the task has ended"},
 	fault.CodeAlreadyRated:         {fault.Conflict, "the task has been rated"},

@@ -101,7 +101,7 @@ func (s *server) mountKeys() {
 		}
 		from := min(in.Offset, len(all))
 		shown := all[from:min(from+in.Limit, len(all))]
-		return many[keyJSON]{convert(shown, key), metaJSON{len(all), in.Limit, in.Offset}}, nil
+		return many[keyJSON]{convert(shown, key), metaJSON{Total: len(all), Limit: in.Limit, Offset: in.Offset}}, nil
 	})
 	register(s, route{
 		method: "DELETE", path: "/api/v1/agents/{agentId}/api-keys/{keyId}", access: caller, scope: string(identity.ScopeKeysWrite),

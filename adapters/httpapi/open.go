@@ -33,6 +33,9 @@ type OpenRoute struct {
 	Events       any               // of the type of the server-sent events that may be answered instead; nil if there are none
 }
 
+// mounted says in the document that a route is another handler's: its answers have a form of their own.
+const mounted = "x-mounted"
+
 // mountOpen mounts one of Options.Open.
 func (s *server) mountOpen(o OpenRoute) {
 	serve := func(x *exchange, r *http.Request) {
@@ -59,7 +62,7 @@ func (s *server) documentOpen(o OpenRoute, success int) {
 	}
 	op := &huma.Operation{
 		OperationID: o.ID, Method: o.Method, Path: o.Path, Tags: []string{o.Tag}, Summary: o.Summary, Description: o.Text,
-		Security: []map[string][]string{}, Responses: map[string]*huma.Response{},
+		Security: []map[string][]string{}, Responses: map[string]*huma.Response{}, Extensions: map[string]any{mounted: true},
 	}
 	for _, name := range sortedKeys(o.Params) {
 		p := &huma.Param{Name: name, In: "header", Description: o.Params[name], Schema: &huma.Schema{Type: huma.TypeString}}
@@ -97,10 +100,22 @@ func (s *server) page(rt route, serve func(x *exchange, r *http.Request)) {
 	responses[strconv.Itoa(rt.status)] = &huma.Response{
 		Description: cmp.Or(rt.answers, http.StatusText(rt.status)), Content: map[string]*huma.MediaType{media: {Schema: schema}},
 	}
-	doc.AddOperation(&huma.Operation{
+	op := &huma.Operation{
 		OperationID: rt.id, Method: rt.method, Path: plainPath(rt.path), Tags: []string{rt.tag}, Summary: rt.summary, Description: rt.text,
 		Security: []map[string][]string{}, Responses: responses,
-	})
+	}
+	if rt.access == session {
+		op.Security = append(op.Security, map[string][]string{"session": {}})
+		for status, response := range errorResponses([]fault.Code{fault.CodeUnauthorized, fault.CodeForbidden}, doc.Components.Schemas.Schema(reflect.TypeFor[errorJSON](), true, "")) {
+			responses[status] = response
+		}
+	}
+	for _, seg := range strings.Split(op.Path, "/") {
+		if name, ok := strings.CutPrefix(seg, "{"); ok {
+			op.Parameters = append(op.Parameters, &huma.Param{Name: strings.TrimSuffix(name, "}"), In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}})
+		}
+	}
+	doc.AddOperation(op)
 }
 
 // plainPath is a pattern's path as documents write it.

@@ -38,6 +38,7 @@ const (
 	tagWorkflows = "Workflows"
 	tagTrust     = "Trust"
 	tagBilling   = "Billing"
+	tagAdmin     = "Administration"
 	tagHealth    = "Health"
 	tagDocs      = "Documentation"
 )
@@ -63,13 +64,14 @@ func newAPI(s *server) huma.API {
 				},
 			},
 			Tags: []*huma.Tag{
-				{Name: tagAuth, Description: "Sign up, log in and out."},
+				{Name: tagAuth, Description: "Sign up, log in and out, and look after one's account and sessions."},
 				{Name: tagAgents, Description: "Register agents, keep them alive, and find others'."},
 				{Name: tagKeys, Description: "Credentials of programs. Each belongs to an agent."},
 				{Name: tagTasks, Description: "Ask an agent to do something, and see how it gets on."},
 				{Name: tagWorkflows, Description: "Work in several steps, of which each waits for others, and the runs of it."},
 				{Name: tagTrust, Description: "What agents' conduct adds up to."},
 				{Name: tagBilling, Description: "The credits of the caller."},
+				{Name: tagAdmin, Description: "For admins who are logged in; no key does."},
 				{Name: tagHealth, Description: "Whether the server works."},
 				{Name: tagDocs, Description: "What the API is."},
 			},

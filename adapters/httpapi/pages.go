@@ -63,11 +63,35 @@ type entryPage struct {
 	Email  string
 	Next   string
 	Error  string
+
+	Form      bool // with an e-mail and a password
+	Other     bool // the other of the two pages is of use
+	Forgot    bool
+	Providers []entryProvider
+}
+
+type entryProvider struct{ Title, URL string }
+
+func (s *server) entryPage(e entry, email, next string, err error) entryPage {
+	w := s.engine.Identity.Ways()
+	p := entryPage{SignUp: bool(e), Email: email, Next: next, Form: w.Password, Other: w.SignUp, Forgot: w.SignUp && w.Mail && e == logIn}
+	if e == signUp {
+		p.Form = w.SignUp
+	}
+	if err != nil {
+		p.Error = messageOf(err)
+	}
+	for _, one := range w.Providers {
+		if one.Redirect {
+			p.Providers = append(p.Providers, entryProvider{one.Title, withPath + one.Name + "?next=" + url.QueryEscape(next)})
+		}
+	}
+	return p
 }
 
 func (s *server) showEntry(e entry) func(*exchange, *http.Request) {
 	return func(x *exchange, r *http.Request) {
-		s.showPage(x, r, http.StatusOK, "entry.html", entryPage{SignUp: bool(e), Next: localPath(r.URL.Query().Get("next"), "/")})
+		s.showPage(x, r, http.StatusOK, "entry.html", s.entryPage(e, "", localPath(r.URL.Query().Get("next"), "/"), nil))
 	}
 }
 
@@ -76,20 +100,16 @@ func (s *server) enterByForm(e entry) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		x := exchangeOf(r.Context())
 		form, err := readForm(x, r)
-		page := entryPage{SignUp: bool(e), Email: form.Get("email"), Next: localPath(form.Get("next"), "/")}
+		email, next := form.Get("email"), localPath(form.Get("next"), "/")
 		if err == nil {
-			_, err = s.enter(w, r, e, page.Email, form.Get("password"))
+			_, err = s.enter(w, r, e, email, form.Get("password"))
 		}
 		if err == nil {
-			http.Redirect(w, r, page.Next, http.StatusSeeOther)
+			http.Redirect(w, r, next, http.StatusSeeOther)
 			return
 		}
 		status, _ := s.errorAnswer(r.Context(), x, err)
-		page.Error = "Something went wrong. Please try again."
-		if f := join(err); f != nil && f.Kind != fault.Internal {
-			page.Error = f.Message
-		}
-		s.showPage(x, r, status, "entry.html", page)
+		s.showPage(x, r, status, "entry.html", s.entryPage(e, email, next, err))
 	}
 }
 

@@ -29,6 +29,9 @@ var idParams = map[string]fault.Code{
 	"workflowId": fault.CodeWorkflowNotFound,
 	"runId":      fault.CodeRunNotFound,
 	"keyId":      fault.CodeAPIKeyNotFound,
+	"sessionId":  fault.CodeNotFound,
+	"identityId": fault.CodeNotFound,
+	"userId":     fault.CodeNotFound,
 }
 
 // checked is a request that was held against its operation's documentation, for huma to decode.

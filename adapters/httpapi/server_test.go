@@ -142,8 +142,9 @@ func TestNoRouteIsPublicByMistake(t *testing.T) {
 	}
 	slices.Sort(open)
 	assert.Equal(t, []string{
-		"GET /api/v1/billing/packages", "GET /api/v1/health", "GET /auth/login", "GET /auth/signup", "GET /billing/return", "GET /docs", "GET /livez", "GET /openapi.json",
-		"GET /readyz", "GET /{$}", "POST /api/v1/billing/webhook", "POST /auth/login", "POST /auth/logout", "POST /auth/signup",
+		"GET /api/v1/billing/packages", "GET /api/v1/health", "GET /auth/callback/{provider}", "GET /auth/forgot-password", "GET /auth/login", "GET /auth/reset-password", "GET /auth/signup",
+		"GET /auth/verify-email", "GET /auth/ways", "GET /auth/with/{provider}", "GET /billing/return", "GET /docs", "GET /livez", "GET /openapi.json", "GET /readyz", "GET /{$}",
+		"POST /api/v1/billing/webhook", "POST /auth/forgot-password", "POST /auth/login", "POST /auth/logout", "POST /auth/reset-password", "POST /auth/signup", "POST /auth/token", "POST /auth/verify-email",
 	}, open)
 }
 
@@ -476,7 +477,7 @@ func TestAccessLog(t *testing.T) {
 
 func TestPagesStyleIsTheOneThePolicyAllows(t *testing.T) {
 	s := New(testEngine(t, memory.New()), Options{})
-	for _, path := range []string{"/docs", "/auth/login", "/auth/signup"} {
+	for _, path := range []string{"/docs", "/auth/login", "/auth/signup", "/auth/forgot-password"} {
 		w := ask(s, "GET", path, "")
 		styles := regexp.MustCompile(`(?s)<style>(.*?)</style>`).FindAllStringSubmatch(w.Body.String(), -1)
 		require.Len(t, styles, 1)

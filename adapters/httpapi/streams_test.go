@@ -262,7 +262,7 @@ func TestLimitsOfStreams(t *testing.T) {
 	for i := range 2 {
 		user, err := r.engine.Identity.CreateUser(t.Context(), app.Credentials{Email: fmt.Sprintf("admin%d@example.com", i), Password: "long enough"}, identity.RoleAdmin)
 		require.NoError(t, err)
-		token, err := r.engine.Identity.StartSession(t.Context(), user.ID, "")
+		token, err := r.engine.Identity.StartSession(t.Context(), user, app.Browser{})
 		require.NoError(t, err)
 		keys = append(keys, token)
 	}

@@ -75,6 +75,7 @@ type trustHistoryInput struct {
 	AgentID string `path:"agentId" format:"uuid"`
 	Limit   int    `query:"limit" default:"20" minimum:"1" maximum:"100" doc:"How many to answer with."`
 	Offset  int    `query:"offset" default:"0" minimum:"0" maximum:"1000000" doc:"How many to pass over."`
+	Cursor  string `query:"cursor" maxLength:"512" doc:"meta.nextCursor of an earlier answer about the agent, less than 24 hours old: what comes after it, whatever was added before. offset must not be given."`
 }
 
 type trustDailyInput struct {
@@ -112,7 +113,7 @@ func (s *server) mountTrust() {
 		method: "GET", path: "/api/v1/trust/{agentId}/history", access: caller, scope: string(identity.ScopeTrustRead),
 		id: "list-trust-events", tag: tagTrust, summary: "List an agent's trust events", text: "Newest first.", status: http.StatusOK,
 	}, func(ctx context.Context, in *trustHistoryInput) (many[trustEventJSON], error) {
-		l, err := s.engine.Trust.History(ctx, callerOf(ctx), in.AgentID, page(in.Limit, in.Offset))
+		l, err := s.engine.Trust.History(ctx, callerOf(ctx), in.AgentID, app.Page{Limit: &in.Limit, Offset: in.Offset, Cursor: in.Cursor})
 		return answerList(l, err, trustEvent)
 	})
 	register(s, route{

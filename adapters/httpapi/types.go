@@ -184,5 +184,8 @@ func noSuch(code fault.Code, id string) error {
 		fault.CodeAgentNotFound: "Agent", fault.CodeTaskNotFound: "Task", fault.CodeAPIKeyNotFound: "API key",
 		fault.CodeWorkflowNotFound: "Workflow", fault.CodeRunNotFound: "Run",
 	}[code]
+	if code == fault.CodeNotFound {
+		return fault.New(fault.NotFound, code, "there is nothing of the id %s here", shorten(id, maxPathKey))
+	}
 	return fault.NotFoundf(code, what, shorten(id, maxPathKey))
 }

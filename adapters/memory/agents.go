@@ -3,6 +3,7 @@ package memory
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -68,7 +69,14 @@ func (v agents) ListByOwner(ctx context.Context, userID string, p ports.Page) ([
 }
 
 func (v agents) Discover(ctx context.Context, q registry.Query, now time.Time) ([]registry.Agent, int, error) {
-	return v.find(ctx, func(a registry.Agent) bool { return q.Match(a, now) }, q.Compare, ports.Page{Limit: q.Limit, Offset: q.Offset})
+	page := ports.Page{Limit: math.MaxInt}
+	found, total, err := v.find(ctx, func(a registry.Agent) bool { return q.Match(a, now) }, q.Compare, page)
+	if total > registry.CountLimit && q.Sort == registry.SortRelevance {
+		q.Sort = registry.SortTrust
+		slices.SortFunc(found, q.Compare)
+	}
+	found = slices.DeleteFunc(found, func(a registry.Agent) bool { return !q.Past(a) })
+	return stretch(found, ports.Page{Limit: q.Limit, Offset: q.Offset}), total, err
 }
 
 func (v agents) Insert(_ context.Context, a registry.Agent) error {

@@ -48,11 +48,13 @@ type Store struct {
 	history   table[[]trust.Event]
 	pairs     table[dealt]       // by agent and requester
 	raters    table[trust.Rater] // by user
+	paces     table[trust.Pace]  // by skill
 	once      table[struct{}]    // task and type of trust events
 	jobs      table[ports.Job]
 	answers   table[ports.KeptAnswer]
 	callBacks table[calledBack] // by task
 	callKey   table[[]byte]     // of one row
+	push      table[task.PushConfig]
 	workflows table[scheduler.Workflow]
 	runs      table[scheduler.Run]
 	runLogs   table[[]scheduler.Event]
@@ -62,6 +64,12 @@ type Store struct {
 	told      table[ports.KeptEvent]
 	grants    table[billing.Grant]
 	looked    table[int64] // how far, for busy users
+	secrets   table[[]byte]
+
+	identities table[identity.Identity]
+	subjects   table[string] // by issuer and subject → identity
+	tokens     table[identity.Token]
+	letters    table[identity.Letter]
 }
 
 // Option is a setting of a Store.
@@ -114,7 +122,8 @@ func (s *Store) run(ctx context.Context, fn func(ctx context.Context, tx ports.T
 	v := view{s: s, tx: t}
 	err := fn(context.WithValue(ctx, insideKey{}, s), ports.Tx{
 		Users: users{v}, Sessions: sessions{v}, Keys: keys{v}, Agents: agents{v}, Tasks: tasks{v}, Ledger: books{v}, Trust: trusts{v}, Jobs: jobs{v}, Answers: answers{v},
-		Workflows: workflows{v}, Runs: runs{v}, Purchases: purchases{v}, Payments: payments{v}, Grants: grants{v}, Usage: usage{v}, CallBacks: callBacks{v},
+		Workflows: workflows{v}, Runs: runs{v}, Purchases: purchases{v}, Payments: payments{v}, Grants: grants{v}, Usage: usage{v}, Secrets: secrets{v}, CallBacks: callBacks{v}, Push: push{v},
+		Identities: identities{v}, Tokens: tokens{v}, Letters: letters{v},
 	})
 	if err == nil {
 		err = ctx.Err()
@@ -128,8 +137,9 @@ func (s *Store) Read() ports.Reads {
 	v := view{s: s}
 	return ports.Reads{
 		Users: users{v}, Sessions: sessions{v}, Keys: keys{v}, Agents: agents{v}, Tasks: tasks{v}, Ledger: books{v}, Trust: trusts{v}, Jobs: jobs{v}, Answers: answers{v},
-		Workflows: workflows{v}, Runs: runs{v}, Stats: stats{v}, Audit: audits{v}, TaskLogs: tasks{v}, RunLogs: runs{v}, Purchases: purchases{v}, Grants: grants{v}, Usage: usage{v}, CallBacks: callBacks{v},
+		Workflows: workflows{v}, Runs: runs{v}, Stats: stats{v}, Audit: audits{v}, TaskLogs: tasks{v}, RunLogs: runs{v}, Purchases: purchases{v}, Grants: grants{v}, Usage: usage{v}, Secrets: secrets{v}, CallBacks: callBacks{v}, Push: push{v},
 		Statements: accounts{v},
+		Identities: identities{v}, Tokens: tokens{v}, Letters: letters{v},
 	}
 }
 
@@ -204,7 +214,7 @@ func (t *table[V]) del(tx *txn, key string) {
 // stretch cuts a page out of a sorted list.
 func stretch[V any](all []V, p ports.Page) []V {
 	from := min(p.Offset, len(all))
-	return all[from:min(from+p.Limit, len(all))]
+	return all[from : from+min(p.Limit, len(all)-from)]
 }
 
 // newest is a page of what was found, newest first (ties by id, descending), as copies.

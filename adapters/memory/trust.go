@@ -44,9 +44,28 @@ func (v trusts) Events(ctx context.Context, agentID string, p ports.Page) ([]tru
 		return nil, 0, err
 	}
 	defer unlock()
-	all := slices.Clone(v.s.history.rows[agentID])
-	slices.Reverse(all)
+	all := v.newestFirst(agentID)
 	return stretch(all, p), len(all), nil
+}
+
+func (v trusts) EventsAfter(ctx context.Context, agentID string, after trust.Place, limit int) ([]trust.Event, int, error) {
+	unlock, err := v.read(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer unlock()
+	all := v.newestFirst(agentID)
+	from := slices.IndexFunc(all, func(e trust.Event) bool { return e.Place().Compare(after) > 0 })
+	if from < 0 {
+		from = len(all)
+	}
+	return stretch(all, ports.Page{Limit: limit, Offset: from}), len(all), nil
+}
+
+func (v trusts) newestFirst(agentID string) []trust.Event {
+	all := slices.Clone(v.s.history.rows[agentID])
+	slices.SortFunc(all, func(a, b trust.Event) int { return a.Place().Compare(b.Place()) })
+	return all
 }
 
 func (v trusts) Save(ctx context.Context, p trust.Profile, e trust.Event, d trust.Dealings) error {
@@ -96,6 +115,41 @@ func (v trusts) Stand(_ context.Context, standing map[string]float64) error {
 		v.s.raters.put(v.tx, user, r)
 	}
 	return nil
+}
+
+func (v trusts) Pace(ctx context.Context, skillID string) (trust.Pace, error) {
+	unlock, err := v.read(ctx)
+	if err != nil {
+		return trust.Pace{}, err
+	}
+	defer unlock()
+	p, _ := v.s.paces.get(skillID)
+	return p, nil
+}
+
+func (v trusts) LockPace(ctx context.Context, skillID string) (trust.Pace, error) {
+	return v.Pace(ctx, skillID)
+}
+
+func (v trusts) SavePace(_ context.Context, skillID string, p trust.Pace) error {
+	v.s.paces.put(v.tx, skillID, p)
+	return nil
+}
+
+func (v trusts) Damped(ctx context.Context, afterAgentID string, limit int) ([]trust.Damping, error) {
+	unlock, err := v.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	var out []trust.Damping
+	for id, p := range v.s.profiles.rows {
+		if p.Damping < 1 && id > afterAgentID {
+			out = append(out, trust.Damping{AgentID: id, Damping: p.Damping})
+		}
+	}
+	slices.SortFunc(out, func(a, b trust.Damping) int { return cmp.Compare(a.AgentID, b.AgentID) })
+	return stretch(out, ports.Page{Limit: limit}), nil
 }
 
 func (v trusts) ScoresAt(ctx context.Context, agentID string, moments []time.Time) ([]*float64, error) {

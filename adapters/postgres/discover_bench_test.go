@@ -26,22 +26,35 @@ import (
 func market(b *testing.B, db *sql.DB, n int) {
 	b.Helper()
 	ctx := b.Context()
-	rows, err := db.QueryContext(ctx, `SELECT indexname, indexdef FROM pg_indexes WHERE tablename IN ('agents', 'agent_terms') AND indexdef NOT LIKE '%UNIQUE%'`)
+	rows, err := db.QueryContext(ctx, `SELECT tablename, indexname, indexdef FROM pg_indexes WHERE tablename IN ('agents', 'agent_terms', 'agent_index') AND indexdef NOT LIKE '%UNIQUE%'`)
 	require.NoError(b, err)
-	again := map[string]string{}
+	again := map[string]map[string]string{}
 	for rows.Next() {
-		var name, def string
-		require.NoError(b, rows.Scan(&name, &def))
-		again[name] = def
+		var table, name, def string
+		require.NoError(b, rows.Scan(&table, &name, &def))
+		if again[table] == nil {
+			again[table] = map[string]string{}
+		}
+		again[table][name] = def
 	}
 	require.NoError(b, rows.Err())
 	exec := func(q string, args ...any) {
 		_, err := db.ExecContext(ctx, q, args...)
 		require.NoError(b, err, q)
 	}
-	for name := range again {
-		exec("DROP INDEX " + name)
+	restore := func(table string) {
+		for _, def := range again[table] {
+			exec(def)
+		}
+		exec("VACUUM ANALYZE " + table)
 	}
+	for _, indexes := range again {
+		for name := range indexes {
+			exec("DROP INDEX " + name)
+		}
+	}
+	db.SetMaxOpenConns(1) // which is set up for this
+	exec("SET maintenance_work_mem = '1GB'")
 	exec("SELECT setseed(0.5)")
 	// w(x) is a word; the square makes the first ones common.
 	exec(`INSERT INTO agents (id, version, owner_user_id, status, category, effective_category, price, trust_score, trust_bound, featured, last_heartbeat, created_at, updated_at,
@@ -51,29 +64,32 @@ func market(b *testing.B, db *sql.DB, n int) {
 		'Agent ' || i, 'https://a.example.com', d, '["tag' || i * 13 % 2000 || '","common' || i % 20 || '"]', ' agent w' || i % 4000, ' do' || i * 11 % 1000, d, '{}',
 		'[{"id":"skill' || i * 11 % 1000 || '","name":"Do","tags":[]}]'
 		FROM (SELECT i, (SELECT string_agg(' w' || floor(4000 * random() * random())::int, '') FROM generate_series(1, 12) AS g WHERE g + i > 0) AS d FROM generate_series(1, $1::int) AS i) AS x`, n)
-	exec(`INSERT INTO agent_terms SELECT kind, term, id FROM agents, LATERAL (VALUES ('tag', 'tag' || version * 13 % 2000), ('tag', 'common' || version % 20), ('skill', 'skill' || version * 11 % 1000)) AS t (kind, term)`)
-	for _, def := range again {
-		exec(def)
-	}
-	exec("VACUUM ANALYZE agents")
-	exec("VACUUM ANALYZE agent_terms")
+	restore("agents")
+	exec(`INSERT INTO agent_terms (kind, term, agent_id, band) SELECT kind, term, id, floor(trust_score / 5) FROM agents, LATERAL (VALUES ('tag', 'tag' || version * 13 % 2000), ('tag', 'common' || version % 20), ('skill', 'skill' || version * 11 % 1000)) AS t (kind, term)`)
+	restore("agent_terms")
+	exec(`INSERT INTO agent_index (agent_id, price, terms)
+		SELECT a.id, a.price, agent_index_terms(a) FROM agents AS a`)
+	restore("agent_index")
 }
 
-// explain shows the plans of the stretches that the store asks for.
+// explain shows the plans of what the store asks for a word and a category, for the words that begin like it, for a tag, and along
+// the order.
 func explain(b *testing.B, db *sql.DB) {
 	b.Helper()
-	for _, where := range []string{
-		"TRUE",
-		"a.effective_category = 'cat7'",
-		"a.trust_score >= 50 AND a.price <= 500",
-		"a.id IN (SELECT t.agent_id FROM agent_terms AS t WHERE t.kind = 'tag' AND t.term IN ('tag77'))",
-		"EXISTS (SELECT 1 FROM agent_terms AS t WHERE t.agent_id = a.id AND t.kind = 'tag' AND t.term IN ('common7'))",
-		"a.words @@ 'w2000:*'::tsquery AND a.effective_category = 'cat7' AND a.trust_score >= 50",
-		"a.words @@ 'w1:*'::tsquery",
+	found := `FROM generate_series(20, 0, -1) AS b (band) CROSS JOIN LATERAL (SELECT replace('%s', '~', lpad(b.band::text, 2, '0'))::tsquery AS q OFFSET 0) AS q
+		CROSS JOIN LATERAL (SELECT i.agent_id FROM agent_index AS i WHERE agent_index_prefixed(i.terms) @@ q.q OFFSET 0) AS i LIMIT 1001`
+	for _, query := range []string{
+		`SELECT f.band, count(*) FROM (SELECT i.agent_id, b.band ` + fmt.Sprintf(found, "''~w2000'':* & ''~=cat7''") + `) AS f GROUP BY f.band`,
+		`SELECT f.band, count(*) FROM (SELECT i.agent_id, b.band ` + fmt.Sprintf(found, "''~^w1''") + `) AS f GROUP BY f.band`,
+		`SELECT f.band, count(*) FROM (SELECT t.agent_id, t.band FROM agent_terms AS t WHERE t.kind = 'tag' AND t.term = 'common7' AND t.band BETWEEN 0 AND 20 ORDER BY t.band DESC LIMIT 1001) AS f
+			GROUP BY f.band`,
+		`SELECT a.id FROM agents AS a WHERE a.deleted_at IS NULL AND a.effective_category = 'cat7' AND a.trust_score >= 50 ORDER BY a.trust_score DESC, a.id LIMIT 20`,
+		`SELECT a.id FROM agents AS a WHERE a.deleted_at IS NULL AND a.trust_score < 100
+			AND EXISTS (SELECT 1 FROM agent_terms AS t WHERE t.kind = 'tag' AND t.term = 'common7' AND t.agent_id = a.id OFFSET 0) ORDER BY a.trust_score DESC, a.id LIMIT 20`,
 	} {
-		rows, err := db.QueryContext(b.Context(), "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) SELECT a.id FROM agents AS a WHERE a.deleted_at IS NULL AND "+where+" ORDER BY a.trust_score DESC, a.id LIMIT 20")
+		rows, err := db.QueryContext(b.Context(), "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) "+query)
 		require.NoError(b, err)
-		plan := where + "\n"
+		plan := query + "\n"
 		for rows.Next() {
 			var line string
 			require.NoError(b, rows.Scan(&line))

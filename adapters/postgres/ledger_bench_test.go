@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -40,7 +43,7 @@ INSERT INTO hand_entries (transfer_id, account, amount, balance_after, at)
 // 32; in turns, so that both sides have the same machine, with the store and with a statement that is written by hand, on a
 // connection for each client.
 func BenchmarkLedger(b *testing.B) {
-	const users, rounds, each = 1_000, 4, 500 * time.Millisecond
+	const users, rounds, each = 1_000, 8, 250 * time.Millisecond
 	s, url := fresh(b)
 	ctx := context.Background()
 	setup, err := pgx.Connect(ctx, url)
@@ -90,8 +93,10 @@ func BenchmarkLedger(b *testing.B) {
 			b.Run(name, func(b *testing.B) {
 				for b.Loop() {
 					var did [2]int64
+					var used [2]time.Duration
 					for range rounds {
 						for side, transfer := range []func(int, string, string) error{hand, ours} {
+							before := processorTime(b, setup)
 							did[side] += burst(b, clients, each, func(client int) error {
 								from := rand.IntN(users)
 								to := (from + 1 + rand.IntN(users-1)) % users
@@ -100,6 +105,7 @@ func BenchmarkLedger(b *testing.B) {
 								}
 								return transfer(client, id(from), id(to))
 							})
+							used[side] += processorTime(b, setup) - before
 						}
 					}
 					took := (rounds * each).Seconds()
@@ -107,6 +113,8 @@ func BenchmarkLedger(b *testing.B) {
 					b.ReportMetric(float64(did[0])/took, "hand/s")
 					b.ReportMetric(rate, "ours/s")
 					b.ReportMetric(100*float64(did[1])/float64(did[0]), "%-of-hand")
+					b.ReportMetric(float64(used[0].Microseconds())/float64(did[0]), "hand-cpu-µs")
+					b.ReportMetric(float64(used[1].Microseconds())/float64(did[1]), "ours-cpu-µs")
 					if !hot {
 						uniform[clients] = rate
 					} else if uniform[clients] > 0 {
@@ -136,4 +144,37 @@ func burst(b *testing.B, clients int, d time.Duration, do func(client int) error
 	}
 	all.Wait()
 	return n.Load()
+}
+
+// processorTime is what this process and the database server's have used up; 0 where there is no /proc to tell. Where others
+// are at work too, a rate says how much of the machine one got, and this what one did with it.
+func processorTime(b *testing.B, conn *pgx.Conn) (sum time.Duration) {
+	var backend int
+	require.NoError(b, conn.QueryRow(context.Background(), "SELECT pg_backend_pid()").Scan(&backend))
+	_, server := processStat(strconv.Itoa(backend))
+	sum, _ = processStat("self")
+	all, _ := os.ReadDir("/proc")
+	for _, p := range all {
+		if used, parent := processStat(p.Name()); parent == server {
+			sum += used
+		}
+	}
+	return sum
+}
+
+func processStat(pid string) (used time.Duration, parent string) {
+	raw, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		return 0, "none"
+	}
+	_, rest, _ := strings.Cut(string(raw), ") ")
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0, "none"
+	}
+	for _, ticks := range fields[11:13] { // of 10 ms each
+		n, _ := strconv.Atoi(ticks)
+		used += time.Duration(n) * 10 * time.Millisecond
+	}
+	return used, fields[1]
 }

@@ -155,14 +155,16 @@ func open(url string, conns int) (*sql.DB, error) {
 	if _, set := cfg.RuntimeParams["application_name"]; !set {
 		cfg.RuntimeParams["application_name"] = "nexus"
 	}
-	var session []stdlib.OptionOpenDB
-	if _, set := cfg.RuntimeParams[idleLimit]; !set { // poolers refuse to take it with the connection
-		session = append(session, stdlib.OptionAfterConnect(func(ctx context.Context, c *pgx.Conn) error {
-			_, err := c.Exec(ctx, "SET "+idleLimit+" = '10s'")
-			return err
-		}))
+	// Statements here take milliseconds, whatever the planner thinks of them: to compile them, or to share them out among
+	// processes, takes longer.
+	settings := "SET jit = off; SET max_parallel_workers_per_gather = 0"
+	if _, set := cfg.RuntimeParams[idleLimit]; !set {
+		settings += "; SET " + idleLimit + " = '10s'"
 	}
-	db := stdlib.OpenDB(*cfg, session...)
+	db := stdlib.OpenDB(*cfg, stdlib.OptionAfterConnect(func(ctx context.Context, c *pgx.Conn) error { // poolers refuse to take them with the connection
+		_, err := c.Exec(ctx, settings)
+		return err
+	}))
 	db.SetMaxOpenConns(conns)
 	db.SetMaxIdleConns(conns)
 	return db, nil
@@ -177,8 +179,9 @@ func dialect() bunstore.Dialect {
 		Writer:   "SELECT set_config(name, value, false) FROM (VALUES ('plan_cache_mode', 'force_generic_plan'), ('enable_seqscan', 'off'), ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off')) AS s (name, value)",
 		Numbered: true, Prepare: true, Clock: "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
 		// Without the OFFSET, which keeps the two apart, a table without statistics is walked through as a whole.
-		Logs:     "CROSS JOIN LATERAL (SELECT * FROM task_events WHERE task_id = p.id AND seq > p.seq OFFSET 0) e",
-		Snapshot: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", NewestEntry: "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM ledger_entries_seq_seq",
+		Logs:      "CROSS JOIN LATERAL (SELECT * FROM task_events WHERE task_id = p.id AND seq > p.seq OFFSET 0) e",
+		Transfers: "LEFT JOIN LATERAL (SELECT * FROM ledger_transfers WHERE id = e.transfer_id OFFSET 0) AS x ON true",
+		Snapshot:  "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", NewestEntry: "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM ledger_entries_seq_seq",
 		NextWriter: "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint", OldestWriter: "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
 		Duplicate: func(err error) bool { return code(err) == "23505" },
 		Retryable: func(err error) bool {
@@ -188,23 +191,52 @@ func dialect() bunstore.Dialect {
 			}
 			return false
 		},
-		Lost: lost, Text: candidates, TextIsExact: indexedLetters,
+		Lost: lost, TextIsExact: indexedLetters, Index: "CALL index_agent(?)", Entries: entries, Cached: []any{pgx.QueryExecModeCacheStatement},
 	}
 }
 
-// indexedLetters is how many letters of a word the text index has: agent_words.
+// indexedLetters is how many letters of a word the index has: agent_index_terms.
 const indexedLetters = 60
 
-// candidates asks the text index for agents that have a word that begins with each of the words, as far as it goes.
-func candidates(words []string) (where string, args []any) {
-	all := make([]string, len(words))
-	for i, w := range words { // letters and digits only
-		if r := []rune(w); len(r) > indexedLetters {
-			w = string(r[:indexedLetters])
-		}
-		all[i] = "'" + w + "':*"
+// indexedBeginning is up to how many letters the beginning of a word is an entry of the index: agent_index_prefixed.
+const indexedBeginning = 4
+
+// entries asks agent_index: a word is the beginning of one there, as far as it goes; #tags, !skills and =category
+// are there as a whole.
+func entries(words, anyTag []string, skillID, category string) (index, row, mark string) {
+	everything := strings.Join(words, "") + strings.Join(anyTag, "") + skillID + category
+	r := '~' // a letter that is nowhere in it
+	for ; strings.ContainsRune(everything, r); r++ {
 	}
-	return "a.words @@ ?::tsquery", []any{strings.Join(all, " & ")}
+	mark = string(r)
+	quoted := func(kind, term string) string {
+		return "'" + mark + strings.NewReplacer("'", "''", `\`, `\\`).Replace(kind+term) + "'"
+	}
+	var inIndex, inRow, tags []string
+	for _, w := range words { // letters and digits only
+		letters := []rune(w)
+		w = string(letters[:min(len(letters), indexedLetters)])
+		inRow = append(inRow, quoted("", w)+":*")
+		if len(letters) <= indexedBeginning {
+			inIndex = append(inIndex, quoted("^", w))
+		} else {
+			inIndex = append(inIndex, quoted("", w)+":*")
+		}
+	}
+	for _, t := range anyTag {
+		tags = append(tags, quoted("#", t))
+	}
+	var terms []string
+	if len(tags) > 0 {
+		terms = append(terms, "("+strings.Join(tags, " | ")+")")
+	}
+	if skillID != "" {
+		terms = append(terms, quoted("!", skillID))
+	}
+	if category != "" {
+		terms = append(terms, quoted("=", category))
+	}
+	return strings.Join(append(inIndex, terms...), " & "), strings.Join(append(inRow, terms...), " & "), mark
 }
 
 // lost tells that the connection is of no more use: it broke, or the server goes away.

@@ -13,7 +13,7 @@ import (
 // dialect is what is special about SQLite. A transaction that may write is alone, so nothing has to be locked.
 func dialect() bunstore.Dialect {
 	return bunstore.Dialect{
-		Name: "sqlite", Begin: "BEGIN IMMEDIATE", Snapshot: "BEGIN", Prepare: true, Local: true,
+		Name: "sqlite", Begin: "BEGIN IMMEDIATE", Snapshot: "BEGIN", Transfers: "LEFT JOIN ledger_transfers AS x ON x.id = e.transfer_id", Prepare: true, Local: true,
 		Duplicate: func(err error) bool {
 			c := code(err)
 			return c == lib.SQLITE_CONSTRAINT_PRIMARYKEY || c == lib.SQLITE_CONSTRAINT_UNIQUE || c == lib.SQLITE_CONSTRAINT_ROWID
@@ -31,7 +31,7 @@ func dialect() bunstore.Dialect {
 
 // candidates asks the text index. A word with a letter that the index takes for something else is left to the comparison
 // that follows.
-func candidates(words []string) (where string, args []any) {
+func candidates(words []string) (from, where string, args []any) {
 	var match []string
 	for _, w := range words {
 		if !strings.ContainsFunc(w, foreign) {
@@ -39,9 +39,10 @@ func candidates(words []string) (where string, args []any) {
 		}
 	}
 	if len(match) == 0 {
-		return "", nil
+		return "", "", nil
 	}
-	return "a.seq IN (SELECT rowid FROM agent_words WHERE agent_words MATCH ?)", []any{strings.Join(match, " AND ")}
+	// A CROSS join goes from its left to its right, and ends when enough is found.
+	return "agent_words CROSS JOIN agents AS a ON a.seq = agent_words.rowid", "agent_words MATCH ?", []any{strings.Join(match, " AND ")}
 }
 
 // foreign tells the blocks with letters whose kind has changed since the index's Unicode: New Tai Lue, Vedic Extensions.

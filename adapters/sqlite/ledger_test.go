@@ -17,5 +17,5 @@ func TestLedger(t *testing.T) {
 		t.Logf("%d transfers booked", n)
 	})
 	t.Run("linearizability", func(t *testing.T) { require.NoError(t, ledgertest.Linearizable(t.Context(), s, 8, 60)) })
-	t.Run("model", func(t *testing.T) { ledgertest.Model(t, s, ledgertest.Ops(800)) })
+	t.Run("model", func(t *testing.T) { ledgertest.Model(t, s, ledgertest.Ops(400)) })
 }

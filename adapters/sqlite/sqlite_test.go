@@ -105,16 +105,16 @@ func TestConstraints(t *testing.T) {
 		"UPDATE ledger_accounts SET available = available - 100002, reversed = reversed + 100001, spent = spent + 1", // by more than was reversed
 		"INSERT INTO ledger_accounts VALUES ('v', -1, 0, 0, 0, 0, 0, 1)",                                             // from nothing
 		"UPDATE ledger_accounts SET held = -1, spent = 1",
-		"UPDATE ledger_accounts SET available = available + 1",                                                            // does not add up
-		"UPDATE ledger_accounts SET available = available + 9223372036854775807, granted = granted + 9223372036854775807", // overflows
-		"INSERT INTO ledger_entries VALUES (NULL, 'i', 't', 'a', 'gift', 1, 0, 0)",                                        // no such type
-		"INSERT INTO users VALUES ('x', 'x@example.com', 'h', 'root', 0)",                                                 // no such role
-		"INSERT INTO users VALUES ('x', 'x@example.com', 'h', 'user', 'yesterday')",                                       // no time
-		"INSERT INTO sessions VALUES ('h', 'nobody', 0, 0, 0)",                                                            // no such user
-		"INSERT INTO jobs VALUES ('j', 'k', 's', 0, 3, 0, '', 0, '')",                                                     // no such priority
-		"INSERT INTO task_events VALUES ('t', 1, 'rumour', 'running', 0, '')",                                             // no such kind
-		"INSERT INTO trust_events VALUES ('a', 0, 'e', 'praise', 0, 0, 0, '', '', 1, 1, 0, 1)",                            // no such type
-		"INSERT INTO ledger_transfers SELECT 'other', key, '', '', 0 FROM ledger_transfers",                               // the same key
+		"UPDATE ledger_accounts SET available = available + 1",                                                                   // does not add up
+		"UPDATE ledger_accounts SET available = available + 9223372036854775807, granted = granted + 9223372036854775807",        // overflows
+		"INSERT INTO ledger_entries VALUES (NULL, 'i', 't', 'a', 'gift', 1, 0, 0)",                                               // no such type
+		"INSERT INTO users (id, email, password_hash, role, created_at) VALUES ('x', 'x@example.com', 'h', 'root', 0)",           // no such role
+		"INSERT INTO users (id, email, password_hash, role, created_at) VALUES ('x', 'x@example.com', 'h', 'user', 'yesterday')", // no time
+		"INSERT INTO sessions (token_hash, user_id, created_at, last_seen_at, expires_at) VALUES ('h', 'nobody', 0, 0, 0)",       // no such user
+		"INSERT INTO jobs VALUES ('j', 'k', 's', 0, 3, 0, '', 0, '')",                                                            // no such priority
+		"INSERT INTO task_events VALUES ('t', 1, 'rumour', 'running', 0, '')",                                                    // no such kind
+		"INSERT INTO trust_events VALUES ('a', 0, 'e', 'praise', 0, 0, 0, '', '', 1, 1, 0, 1)",                                   // no such type
+		"INSERT INTO ledger_transfers SELECT 'other', key, '', '', 0 FROM ledger_transfers",                                      // the same key
 	} {
 		_, err := db.ExecContext(t.Context(), stmt)
 		require.ErrorContains(t, err, "constraint", stmt)

@@ -105,7 +105,7 @@ func (p *Payments) Begin(ctx context.Context, o billing.Order) (billing.Checkout
 	params.SetIdempotencyKey("nexus-checkout-" + o.ID)
 	s, err := p.sessions.New(params)
 	if err != nil {
-		return billing.Checkout{}, translate(ctx, err)
+		return billing.Checkout{}, p.translate(ctx, err)
 	}
 	if s.ID == "" || s.URL == "" {
 		return billing.Checkout{}, errors.New("stripe: a session without an id or a URL")
@@ -121,14 +121,14 @@ const (
 )
 
 // translate says what an error of Stripe's means. One that asks for another configuration is the server's own.
-func translate(ctx context.Context, err error) error {
+func (p *Payments) translate(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	var said *stripe.Error
 	if errors.As(err, &said) && said.HTTPStatusCode < http.StatusInternalServerError && said.HTTPStatusCode != http.StatusTooManyRequests &&
 		said.HTTPStatusCode != http.StatusConflict {
-		return fmt.Errorf("stripe: %s: %s (request %s)", said.Type, said.Msg, said.RequestID)
+		return fmt.Errorf("stripe: %s: %s (request %s)", said.Type, strings.ReplaceAll(said.Msg, p.opt.SecretKey, "…"), said.RequestID)
 	}
 	return fmt.Errorf("%w: %w", fault.New(fault.Unavailable, fault.CodeUnavailable, "the payment provider cannot be reached now; try again in a moment"), err)
 }

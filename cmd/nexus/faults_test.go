@@ -149,6 +149,7 @@ func TestFaults(t *testing.T) {
 	}
 	look := &server{t: t, db: realDB}
 	store := look.look(t)
+	look.audited()
 	sum, err := store.Read().Ledger.Imbalance(t.Context())
 	require.NoError(t, err)
 	b, err := store.Read().Ledger.Balance(t.Context(), asker.userID)

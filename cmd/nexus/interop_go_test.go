@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -110,13 +111,58 @@ func TestGoSDK(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, list.Tasks, "strangers' tasks are nobody's")
 
-	// A task outlives the server: it is being worked on when that is killed.
+	// A task outlives the server: it is being worked on when that is killed. So does the wish to be told of it.
+	type told struct {
+		header http.Header
+		event  a2a.StreamResponse
+	}
+	heard := make(chan told, 100)
+	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n := told{header: r.Header}
+		if json.NewDecoder(r.Body).Decode(&n.event) != nil {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		heard <- n
+	}))
+	t.Cleanup(hook.Close)
+	require.True(t, card.Capabilities.PushNotifications)
 	req := says("test-resubscribe-message-id", "")
-	req.Config = &a2a.SendMessageConfig{ReturnImmediately: true}
+	auth := &a2a.PushAuthInfo{Scheme: "Bearer", Credentials: "let-me-in"}
+	req.Config = &a2a.SendMessageConfig{ReturnImmediately: true, PushConfig: &a2a.PushConfig{URL: hook.URL, Token: "tok", Auth: auth}}
 	out, err := client.SendMessage(ctx, req)
 	require.NoError(t, err)
+	about := out.(*a2a.Task).ID
+	place := &a2a.PushConfig{TaskID: about, ID: "mine", URL: hook.URL + "/mine"}
+	set, err := client.CreateTaskPushConfig(ctx, place)
+	require.NoError(t, err)
+	require.Equal(t, place, set)
+	set, err = client.GetTaskPushConfig(ctx, &a2a.GetTaskPushConfigRequest{TaskID: about, ID: "mine"})
+	require.NoError(t, err)
+	require.Equal(t, place, set)
+	places, err := client.ListTaskPushConfigs(ctx, &a2a.ListTaskPushConfigRequest{TaskID: about})
+	require.NoError(t, err)
+	require.Len(t, places, 2)
+	for range 2 {
+		require.NoError(t, client.DeleteTaskPushConfig(ctx, &a2a.DeleteTaskPushConfigRequest{TaskID: about, ID: "mine"}))
+	}
+	_, err = client.GetTaskPushConfig(ctx, &a2a.GetTaskPushConfigRequest{TaskID: about, ID: "mine"})
+	require.ErrorIs(t, err, a2a.ErrTaskNotFound)
+	_, err = client.CreateTaskPushConfig(ctx, &a2a.PushConfig{TaskID: "nobody", URL: hook.URL})
+	require.ErrorIs(t, err, a2a.ErrTaskNotFound)
 	s.kill()
 	s.start()
 	state, _ = last(client.SubscribeToTask(ctx, &a2a.SubscribeToTaskRequest{ID: out.(*a2a.Task).ID}))
 	require.Equal(t, a2a.TaskStateCompleted, state)
+	for ended := false; !ended; {
+		select {
+		case n := <-heard:
+			require.Equal(t, "Bearer let-me-in", n.header.Get("Authorization"))
+			require.Equal(t, "tok", n.header.Get("A2A-Notification-Token"), "as a2a-go calls it")
+			e, ok := n.event.Event.(*a2a.TaskStatusUpdateEvent)
+			ended = ok && e.Status.State == a2a.TaskStateCompleted && e.TaskID == about
+		case <-time.After(20 * time.Second):
+			require.Fail(t, "not told of the end")
+		}
+	}
 }

@@ -28,6 +28,7 @@ type cli struct {
 	Migrate migrateCmd `cmd:"" help:"Look at or change the database's schema. The server does 'up' by itself at start."`
 	User    struct {
 		Create userCreateCmd `cmd:"" help:"Make an account."`
+		Link   userLinkCmd   `cmd:"" help:"Let an identity of an identity provider in to an account."`
 	} `cmd:"" help:"Accounts."`
 	Key struct {
 		Create keyCreateCmd `cmd:"" help:"Make an API key for an agent and print it once."`

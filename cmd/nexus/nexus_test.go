@@ -21,6 +21,7 @@ import (
 	"github.com/nexus-protocol/nexus/adapters/httpapi/apitest"
 	"github.com/nexus-protocol/nexus/adapters/postgres/postgrestest"
 	"github.com/nexus-protocol/nexus/adapters/redistest"
+	"github.com/nexus-protocol/nexus/adapters/stripepay/stripetest"
 	"github.com/nexus-protocol/nexus/domain/task"
 	"github.com/nexus-protocol/nexus/domain/trust"
 	"github.com/nexus-protocol/nexus/ports"
@@ -28,8 +29,12 @@ import (
 
 func TestAPIOfTheBinary(t *testing.T) {
 	everyDatabase(t, func(t *testing.T, s *server) {
+		pay := s.sells(t)
 		s.start()
-		apitest.Run(t, apitest.Target{BaseURL: s.url(), KeepAlive: keepAlive})
+		apitest.Run(t, apitest.Target{BaseURL: s.url(), KeepAlive: keepAlive, Pay: pay})
+		for _, secret := range []string{stripetest.SecretKey, stripetest.WebhookSecret, stripetest.Canary} {
+			require.NotContains(t, s.log.String(), secret, "in the log")
+		}
 	})
 }
 
@@ -120,6 +125,7 @@ func TestKilledFiveTimes(t *testing.T) {
 		sum, err := store.Read().Ledger.Imbalance(t.Context())
 		require.NoError(t, err)
 		require.Zero(t, sum, "the sum of all postings")
+		s.audited()
 		evidence := map[trust.EventType]int{}
 		for offset := 0; offset < tasks; offset += 100 {
 			events, total, err := store.Read().Trust.Events(t.Context(), agentID, ports.Page{Limit: 100, Offset: offset})
@@ -209,6 +215,7 @@ func TestACluster(t *testing.T) {
 	sum, err := store.Read().Ledger.Imbalance(t.Context())
 	require.NoError(t, err)
 	require.Zero(t, sum)
+	one.audited()
 	_, total, err := store.Read().Trust.Events(t.Context(), agentID, ports.Page{Limit: 1})
 	require.NoError(t, err)
 	require.Equal(t, tasks, total, "one piece of evidence a task")
@@ -434,8 +441,10 @@ func TestHelpNamesEveryVariable(t *testing.T) {
 	require.NoError(t, err)
 	for _, name := range []string{
 		"NEXUS_ADDR", "NEXUS_PUBLIC_URL", "NEXUS_DATA_DIR", "NEXUS_ALLOW_PRIVATE_ENDPOINTS", "NEXUS_LOG_LEVEL", "NEXUS_LOG_FORMAT", "NEXUS_RATE_LIMIT",
+		"NEXUS_LOCAL_ACCOUNTS", "NEXUS_SUPABASE_URL", "NEXUS_SUPABASE_KEY", "NEXUS_SUPABASE_JWT_SECRET", "NEXUS_OIDC_ISSUER", "NEXUS_OIDC_CLIENT_ID",
+		"NEXUS_OIDC_CLIENT_SECRET", "NEXUS_OIDC_TITLE", "NEXUS_SMTP_URL", "NEXUS_MAIL_FROM",
 		"NEXUS_TRUSTED_PROXIES", "NEXUS_DATABASE_URL", "NEXUS_REDIS_URL", "NEXUS_ROLE", "NEXUS_WORKERS", "NEXUS_SHUTDOWN_GRACE", "NEXUS_DEMO",
-		"NEXUS_METRICS_ADDR", "NEXUS_METRICS_TOKEN", "NEXUS_CARD_KEY", "NEXUS_CARD_KEY_FILE",
+		"NEXUS_METRICS_ADDR", "NEXUS_METRICS_TOKEN", "NEXUS_CARD_KEY", "NEXUS_CARD_KEY_FILE", "NEXUS_STRIPE_SECRET_KEY", "NEXUS_STRIPE_WEBHOOK_SECRET", "NEXUS_STRIPE_API_BASE", "NEXUS_STRIPE_PRICES",
 	} {
 		require.Contains(t, out, name)
 	}

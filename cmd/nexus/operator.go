@@ -102,6 +102,23 @@ func (c *userCreateCmd) Run(e *env) error {
 	})
 }
 
+type userLinkCmd struct {
+	Email   string `required:"" help:"The account's e-mail."`
+	Issuer  string `required:"" help:"The provider, as it calls itself, such as https://id.example.com or https://<ref>.supabase.co/auth/v1."`
+	Subject string `required:"" help:"The person's id there."`
+}
+
+// Run is for people whose e-mail has an account here that they cannot log in to otherwise.
+func (c *userLinkCmd) Run(e *env) error {
+	return e.withEngine(func(engine *app.Engine) error {
+		if err := engine.Identity.LinkIdentity(e, c.Email, c.Issuer, c.Subject); err != nil {
+			return err
+		}
+		fmt.Fprintf(e.out, "%s comes in as %s of %s\n", c.Email, c.Subject, c.Issuer)
+		return nil
+	})
+}
+
 type keyCreateCmd struct {
 	Agent         string   `required:"" help:"The id of the agent that the key is for."`
 	Name          string   `default:"command line" help:"What to call it."`

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -21,7 +22,7 @@ import (
 type serveCmd struct {
 	Addr                  string         `env:"NEXUS_ADDR" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Where to listen."`
 	PublicURL             string         `env:"NEXUS_PUBLIC_URL" placeholder:"URL" help:"How the server is reached from outside; default: http:// and the address. Agents are told to call back there, if it is set."`
-	AllowPrivateEndpoints bool           `env:"NEXUS_ALLOW_PRIVATE_ENDPOINTS" help:"Let agents live at loopback and private addresses. Never on a server that strangers can reach."`
+	AllowPrivateEndpoints bool           `env:"NEXUS_ALLOW_PRIVATE_ENDPOINTS" help:"Let agents, and receivers of push notifications, live at loopback and private addresses. Never on a server that strangers can reach."`
 	RateLimit             string         `env:"NEXUS_RATE_LIMIT" default:"on" enum:"on,off" help:"on, or off for load tests."`
 	TrustedProxies        []netip.Prefix `env:"NEXUS_TRUSTED_PROXIES" placeholder:"CIDR,…" help:"Proxies whose X-Forwarded-For is believed."`
 	Workers               int            `env:"NEXUS_WORKERS" default:"1024" help:"How many calls of agents this process has under way at most."`
@@ -32,8 +33,10 @@ type serveCmd struct {
 	ShutdownGrace         time.Duration  `env:"NEXUS_SHUTDOWN_GRACE" default:"20s" help:"How long a stopping server waits for requests and calls under way."`
 	Demo                  bool           `env:"NEXUS_DEMO" help:"Start the example agents, register them, and print how to try it. Allows private endpoints."`
 
-	CardKey     string `env:"NEXUS_CARD_KEY" placeholder:"PEM" help:"The private key that agent cards are signed with: P-256 or Ed25519, in PEM. Further keys after it are published with it. Default on SQLite: one that is made and kept in the data directory."`
+	CardKey     string `env:"NEXUS_CARD_KEY" placeholder:"PEM" help:"The private key that agent cards are signed with, and the secrets of push notifications sealed: P-256 or Ed25519, in PEM. Further keys after it are published with it, and open what they sealed. Default on SQLite: one that is made and kept in the data directory."`
 	CardKeyFile string `env:"NEXUS_CARD_KEY_FILE" placeholder:"FILE" help:"The same, out of a file."`
+
+	signinFlags `embed:""`
 
 	MetricsAddr  string `env:"NEXUS_METRICS_ADDR" placeholder:"HOST:PORT" help:"Where Prometheus gets GET /metrics, or off. Default: ${metricsAddr}, if nobody else listens there."`
 	MetricsToken string `env:"NEXUS_METRICS_TOKEN" placeholder:"TOKEN" help:"A bearer token that must be shown for the metrics."`
@@ -86,6 +89,9 @@ func (s *serveCmd) Run(e *env) (err error) {
 	if db.lock != nil && (s.RedisURL != "" || s.Role != "all") {
 		return errors.New("NEXUS_REDIS_URL and NEXUS_ROLE are for several processes, which need PostgreSQL: set NEXUS_DATABASE_URL")
 	}
+	if err := s.signinFlags.check(s.PublicURL); err != nil {
+		return err
+	}
 	redisClient, err := e.openRedis(s.RedisURL)
 	if err != nil {
 		return err
@@ -130,13 +136,30 @@ func (s *serveCmd) Run(e *env) (err error) {
 	callBacks := s.PublicURL // where it can be called back; that it listens somewhere does not tell that
 	if s.PublicURL == "" {
 		s.PublicURL = base
+		if s.Demo || s.AllowPrivateEndpoints { // agents may be on this machine too
+			callBacks = base
+		}
+	}
+	signin, err := s.signin(e, strings.TrimRight(s.PublicURL, "/"))
+	if err != nil {
+		return err
 	}
 	payments, demoCheckout, err := s.payments()
 	if err != nil {
 		return err
 	}
+	key, err := s.cardKey(e, db.lock != nil)
+	if err != nil {
+		return err
+	}
+	signer, seal, err := keysOf(key)
+	if err != nil {
+		return err
+	}
 	w := wiring{
+		signin:   signin,
 		payments: payments,
+		sealKeys: seal,
 		events:   changes, allowPrivate: s.AllowPrivateEndpoints || s.Demo, workers: s.Workers, perAgent: s.CallsPerAgent, sole: db.lock != nil,
 		redis: redisClient, limitClosed: s.RateLimitOnError == "refuse", unlimited: s.RateLimit == "off",
 		callBacks: callBacks, tracing: tracing, metrics: metrics,
@@ -144,10 +167,6 @@ func (s *serveCmd) Run(e *env) (err error) {
 	jobs := e.openQueue(store, w)
 	defer func() { err = errors.Join(err, jobs.Close()) }()
 	engine, err := e.newEngine(store, jobs, w)
-	if err != nil {
-		return err
-	}
-	signer, err := s.cardSigner(e, db.lock != nil)
 	if err != nil {
 		return err
 	}

@@ -246,6 +246,14 @@ func (s *server) run(stdin string, args ...string) (string, error) {
 	return string(out), err
 }
 
+// audited has the command hold the ledger against itself.
+func (s *server) audited() {
+	s.t.Helper()
+	out, err := s.run("", "ledger", "verify")
+	require.NoError(s.t, err, out)
+	require.Contains(s.t, out, "all is well")
+}
+
 // client is someone who uses the API.
 type client struct {
 	base   string

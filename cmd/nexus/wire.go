@@ -120,6 +120,7 @@ func clockOf(s store) func() time.Time {
 
 // wiring is the choice of adapters that is not the store's.
 type wiring struct {
+	signin       signin
 	payments     ports.Payments // nil: nothing is sold
 	allowPrivate bool
 	workers      int // calls of agents at a time
@@ -129,6 +130,7 @@ type wiring struct {
 	limitClosed  bool
 	unlimited    bool // requests are not counted
 	events       ports.Events
+	sealKeys     [][]byte           // nil: no secrets are kept
 	callBacks    string             // the URL that agents can call back at; "": none is told to
 	tracing      *telemetry.Tracing // nil: none
 	metrics      *telemetry.Metrics // nil: none
@@ -242,6 +244,11 @@ func (e *env) newEngine(store store, q ports.Queue, w wiring) (*app.Engine, erro
 
 		Logger: e.log,
 		Sole:   w.sole,
+		// The bare transport: what it tells would be written into traces.
+		Notifier: a2agateway.NewNotifier(guard.Transport(), ssrfguard.ErrProhibited, version),
+		SealKeys: w.sealKeys,
+
+		Providers: w.signin.providers, NoLocalAccounts: w.signin.noLocal, Mailer: w.signin.mailer, PublicURL: w.signin.publicURL,
 
 		MaxCalls: w.workers, MaxCallsPerAgent: w.perAgent,
 	}

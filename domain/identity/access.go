@@ -116,6 +116,10 @@ const (
 	WorkflowList
 	WorkflowRead
 	WorkflowChange // patch, delete, execute, cancel a run
+	AccountRead    // one's own account, its sessions and identities
+	AccountChange
+	UserList // all users
+	UserChange
 	numActions
 )
 
@@ -127,6 +131,8 @@ const (
 	requester                 // the task's requester
 	party                     // its requester, its agent's owner, or an admin
 	admin
+	person   // whose account it is, and no key of theirs
+	operator // an admin, and no key of theirs
 )
 
 // rules is the whole of who may do what: the scope that a key needs, the part the caller must have in the resource, and
@@ -161,6 +167,10 @@ var rules = [numActions]struct {
 	WorkflowList:   {ScopeWorkflowsRead, anyone, false, false},
 	WorkflowRead:   {ScopeWorkflowsRead, owner, false, false},
 	WorkflowChange: {ScopeWorkflowsWrite, owner, false, false},
+	AccountRead:    {ScopeAll, person, false, false},
+	AccountChange:  {ScopeAll, person, false, false},
+	UserList:       {ScopeAll, operator, false, false},
+	UserChange:     {ScopeAll, operator, false, false},
 }
 
 // Authorize decides whether the caller may do the action on the resource. For actions on nothing in particular the
@@ -189,8 +199,12 @@ func Authorize(c Caller, a Action, r Resource) error {
 		ok = isRequester
 	case party:
 		ok = isParty
+	case person:
+		ok = isOwner && c.KeyID == ""
 	case admin:
 		ok = c.Role == RoleAdmin
+	case operator:
+		ok = c.Role == RoleAdmin && c.KeyID == ""
 	}
 	switch {
 	case ok:
@@ -199,6 +213,8 @@ func Authorize(c Caller, a Action, r Resource) error {
 		return r.Missing
 	case rule.who == admin:
 		return fault.New(fault.Forbidden, fault.CodeForbidden, "only an administrator may do this")
+	case rule.who == operator || rule.who == person:
+		return fault.New(fault.Forbidden, fault.CodeForbidden, "only its owner, or an administrator where it is others', may do this, and not with a key: log in")
 	default:
 		return fault.New(fault.Forbidden, fault.CodeForbidden, "only its %s may do this", map[relation]string{
 			owner: "owner", requester: "requester", party: "parties",

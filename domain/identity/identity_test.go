@@ -126,6 +126,13 @@ func TestAuthorize(t *testing.T) {
 		"an admin does not":                 {admin, identity.AgentChange, identity.Resource{OwnerUserID: "owner"}, fault.CodeForbidden},
 		"the owner does not rate":           {person("owner"), identity.TrustRate, taskOf, fault.CodeForbidden},
 		"billing needs its scope":           {key(identity.ScopeTasksRead), identity.BillingRead, identity.Resource{}, fault.CodeForbidden},
+		"one's own account":                 {person("asker"), identity.AccountChange, identity.Resource{OwnerUserID: "asker"}, ""},
+		"another's account":                 {person("other"), identity.AccountChange, identity.Resource{OwnerUserID: "asker"}, fault.CodeForbidden},
+		"an admin in another's account":     {admin, identity.AccountChange, identity.Resource{OwnerUserID: "asker"}, fault.CodeForbidden},
+		"a key in its user's account":       {key(identity.ScopeAll), identity.AccountRead, identity.Resource{OwnerUserID: "asker"}, fault.CodeForbidden},
+		"an admin lists users":              {admin, identity.UserList, identity.Resource{}, ""},
+		"a user does not":                   {person("asker"), identity.UserList, identity.Resource{}, fault.CodeForbidden},
+		"an admin's key does not":           {identity.KeyCaller(identity.APIKey{ID: "k", UserID: "boss", Scopes: identity.Scopes{identity.ScopeAll}}, identity.RoleAdmin), identity.UserChange, identity.Resource{}, fault.CodeForbidden},
 		"an empty resource belongs to none": {identity.Caller{Scopes: identity.Scopes{identity.ScopeAll}}, identity.AgentChange, identity.Resource{}, fault.CodeUnauthorized},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -149,4 +156,30 @@ func TestSessionIsExtendedByUse(t *testing.T) {
 	require.True(t, changed)
 	require.True(t, s.Live(at.AddDate(0, 0, 45)))
 	require.False(t, s.Live(later.Add(identity.SessionIdle)))
+}
+
+func TestTokens(t *testing.T) {
+	token := identity.NewToken(bytes.Repeat([]byte{0xfb, 0xff}, identity.TokenEntropy/2))
+	require.True(t, identity.IsToken(token))
+	for _, no := range []string{"", "x", token[1:], token + "A", token + "=", strings.Replace(token, "-", "+", 1), token[:42] + "B", " " + token[1:]} {
+		require.False(t, identity.IsToken(no), no)
+	}
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	held := identity.Token{ExpiresAt: now.Add(identity.ResetPassword.Life())}
+	require.True(t, held.Live(now.Add(59*time.Minute)))
+	require.False(t, held.Live(now.Add(time.Hour)))
+}
+
+func TestASessionsNameDoesNotTellItsHash(t *testing.T) {
+	one, two := identity.Session{TokenHash: identity.HashToken("1")}, identity.Session{TokenHash: identity.HashToken("2")}
+	require.Regexp(t, `^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`, one.ID())
+	require.NotEqual(t, one.ID(), two.ID())
+	require.NotContains(t, one.TokenHash, one.ID()[:8])
+}
+
+func TestADeletedUserHasNoName(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	u := identity.User{ID: "u", Email: "ann@example.com", PasswordHash: "h", Role: identity.RoleAdmin, PendingEmail: "x@example.com", VerifiedAt: &now}.Deleted(now)
+	require.Equal(t, identity.User{ID: "u", Email: "u@deleted.invalid", Role: identity.RoleUser, DeletedAt: &now}, u)
+	require.False(t, u.Active())
 }

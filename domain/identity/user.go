@@ -24,9 +24,22 @@ const (
 type User struct {
 	ID           string
 	Email        string // normalised
-	PasswordHash string
+	PasswordHash string // "" for one who comes in by an identity provider alone
 	Role         Role
 	CreatedAt    time.Time
+
+	VerifiedAt   *time.Time // when the e-mail was shown to be theirs; nil: not yet
+	PendingEmail string     // that is to take the e-mail's place once it is verified
+	DisabledAt   *time.Time // by an admin: until then nothing of theirs is let in
+	DeletedAt    *time.Time // for good; what is left keeps the books whole
+}
+
+// Active reports whether the user and their keys are let in.
+func (u User) Active() bool { return u.DisabledAt == nil && u.DeletedAt == nil }
+
+// Deleted is what is left of the user's account: nothing that says who it was, and an e-mail that nobody can have.
+func (u User) Deleted(now time.Time) User {
+	return User{ID: u.ID, Email: u.ID + "@deleted.invalid", Role: RoleUser, CreatedAt: u.CreatedAt, DeletedAt: &now}
 }
 
 // Limits of an account.
@@ -50,9 +63,30 @@ func NormalizeEmail(s string) (email string, ok bool) {
 func CheckCredentials(email, password string) (string, error) {
 	var bad fault.Fields
 	norm, ok := NormalizeEmail(email)
-	bad.Check(ok, "email", "must be an e-mail address")
+	bad.Check(ok, "email", notAnEmail)
+	checkPassword(&bad, "password", password)
+	return norm, bad.Err()
+}
+
+const notAnEmail = "must be an e-mail address"
+
+func checkPassword(bad *fault.Fields, field, password string) {
 	n := utf8.RuneCountInString(password)
-	bad.Check(n >= MinPassword && n <= MaxPassword, "password", "must be %d to %d characters long", MinPassword, MaxPassword)
+	bad.Check(n >= MinPassword && n <= MaxPassword, field, "must be %d to %d characters long", MinPassword, MaxPassword)
+}
+
+// CheckPassword validates a new password, which the request has in the field.
+func CheckPassword(field, password string) error {
+	var bad fault.Fields
+	checkPassword(&bad, field, password)
+	return bad.Err()
+}
+
+// CheckEmail validates an e-mail and returns the normalised form.
+func CheckEmail(email string) (string, error) {
+	var bad fault.Fields
+	norm, ok := NormalizeEmail(email)
+	bad.Check(ok, "email", notAnEmail)
 	return norm, bad.Err()
 }
 
@@ -69,6 +103,17 @@ type Session struct {
 	CreatedAt  time.Time
 	LastSeenAt time.Time
 	ExpiresAt  time.Time
+	Address    string // where it was begun from, as limits count it; "" if that is not known
+	Device     string // what the browser called itself then, cut to MaxDevice bytes
+}
+
+// MaxDevice is how much is kept of what a browser calls itself, in bytes.
+const MaxDevice = 256
+
+// ID names the session to its user, in the form of a UUID. It follows from the token's hash, and neither from the other.
+func (s Session) ID() string {
+	h := HashToken("session " + s.TokenHash)
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:32]
 }
 
 // Live reports whether the session still holds.

@@ -167,9 +167,12 @@ func (a *Audit) Entry(e Booked) {
 		}
 		return
 	}
-	if u.running += e.Amount; u.running != e.BalanceAfter && !u.off {
+	switch u.running += e.Amount; {
+	case u.running != e.BalanceAfter && !u.off:
 		u.off = true // what follows differs too
 		a.found(about, "the balance after it is %s, and the entries up to it add up to %s", e.BalanceAfter, u.running)
+	case e.Type == TypeHold && e.Amount < 0 && u.running < 0 && !u.off:
+		a.found(about, "it holds %s more than there was", -u.running)
 	}
 }
 

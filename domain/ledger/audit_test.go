@@ -121,8 +121,14 @@ func TestTheAuditFindsWhatIsWrong(t *testing.T) {
 		spoil func(k *kept)
 		about string // the first finding's
 	}{
-		"an amount under a seal":          {func(k *kept) { k.entries[1].Amount++ }, "entry 6"},
-		"an amount":                       {func(k *kept) { k.entries[11].Amount -= 5 }, "entry 36"},
+		"an amount under a seal": {func(k *kept) { k.entries[1].Amount++ }, "entry 6"},
+		"an amount":              {func(k *kept) { k.entries[11].Amount -= 5 }, "entry 36"},
+		"a hold of what there is not": {func(k *kept) {
+			for i, before := 11, credits.Amount(100_000); i < 13; i++ {
+				k.entries[i].Amount *= 1000
+				k.entries[i].BalanceAfter = map[int]credits.Amount{11: before - 1001 - 300_000}[i]
+			}
+		}, "entry 36"},
 		"a balance after":                 {func(k *kept) { k.entries[11].BalanceAfter++ }, "entry 36"},
 		"a description under a seal":      {func(k *kept) { k.entries[4].Description = "x" }, "entry 15"},
 		"a time under a seal":             {func(k *kept) { k.entries[4].At, k.entries[4].TransferAt = time.Unix(1, 0), time.Unix(1, 0) }, "entry 15"},

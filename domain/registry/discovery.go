@@ -44,6 +44,33 @@ type Query struct {
 	Sort      Sort
 	Limit     int // 0: the default
 	Offset    int
+	After     *Place // only what comes after it in the order; Offset counts from there
+}
+
+// Place is a place in the order of a query: that of an agent as it was when it was found. Of the fields that are ordered by
+// only the one that the query's Sort names matters.
+type Place struct {
+	Trust     float64        `json:"t,omitempty"`
+	Price     credits.Amount `json:"p,omitempty"`
+	CreatedAt int64          `json:"c,omitempty"` // microseconds since 1970
+	Relevance int            `json:"r,omitempty"`
+	ID        string         `json:"i"`
+}
+
+// Place returns the agent's place in the order of a normalized query.
+func (q Query) Place(a Agent) Place {
+	p := Place{ID: a.ID}
+	switch q.Sort {
+	case SortPrice:
+		p.Price = a.Price
+	case SortNewest:
+		p.CreatedAt = a.CreatedAt.UnixMicro()
+	case SortRelevance:
+		p.Relevance = a.SearchText().Relevance(q.Words())
+	case SortTrust:
+		p.Trust = a.TrustScore
+	}
+	return p
 }
 
 // Normalize validates the query and fills in what was left out.
@@ -178,18 +205,12 @@ func (q Query) Match(a Agent, now time.Time) bool {
 }
 
 // Compare orders two agents that a normalized query found.
-func (q Query) Compare(a, b Agent) int {
-	var c int
-	switch q.Sort {
-	case SortPrice:
-		c = cmp.Compare(a.Price, b.Price)
-	case SortNewest:
-		c = b.CreatedAt.Compare(a.CreatedAt)
-	case SortRelevance:
-		words := q.Words()
-		c = cmp.Compare(b.SearchText().Relevance(words), a.SearchText().Relevance(words))
-	case SortTrust:
-		c = cmp.Compare(b.TrustScore, a.TrustScore)
-	}
-	return cmp.Or(c, strings.Compare(a.ID, b.ID))
+func (q Query) Compare(a, b Agent) int { return q.Place(a).compare(q.Place(b)) }
+
+// Past reports whether an agent that a normalized query found comes after q.After.
+func (q Query) Past(a Agent) bool { return q.After == nil || q.Place(a).compare(*q.After) > 0 }
+
+// compare orders places of one query; what it is not ordered by is alike in both.
+func (p Place) compare(o Place) int {
+	return cmp.Or(cmp.Compare(o.Trust, p.Trust), cmp.Compare(p.Price, o.Price), cmp.Compare(o.CreatedAt, p.CreatedAt), cmp.Compare(o.Relevance, p.Relevance), strings.Compare(p.ID, o.ID))
 }

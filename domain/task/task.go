@@ -107,6 +107,9 @@ type Task struct {
 	Tried int // calls that were to give it the next one
 	// AwaitsInput says that the agent has asked something, and goes on once the requester has replied.
 	AwaitsInput bool
+
+	// Push says that there is, or was, a PushConfig for it. One without needs no look for any.
+	Push bool
 }
 
 // Cost is what the task costs as things stand: the price while it is open or completed, nothing once it has failed or

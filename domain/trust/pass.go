@@ -36,6 +36,12 @@ type Findings struct {
 	Damping  map[string]float64 // of each agent that was paid, 0–1
 }
 
+// Damping is how much counts of what is above an agent's start: Profile.Damping.
+type Damping struct {
+	AgentID string
+	Damping float64
+}
+
 // Pass looks for rings: groups that only trade with each other. It is an iteration over the payment graph, in the way of
 // EigenTrust (Kamvar, Schlosser & Garcia-Molina 2003) and PageRank, with the money's way backwards: an agent is as
 // independent as those who pay it, weighted by what they pay; and a payer is as credible as

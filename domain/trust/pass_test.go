@@ -127,21 +127,6 @@ func TestARaterWhoIsAlwaysOffIsDoubted(t *testing.T) {
 	require.Zero(t, trust.Rater{Standing: 1, Seen: true}.Judged(1, trust.Newcomer("b", start, trust.DefaultWeights())).Disagreed, "where nobody knows better, nobody is wrong")
 }
 
-func TestMedianFollowsAndIsNotDrawnAway(t *testing.T) {
-	var m trust.Median
-	for i := range 400 {
-		d := time.Duration(50+i%21) * time.Second
-		if i%10 == 0 {
-			d = 1000 * time.Hour
-		}
-		if i == 10 {
-			require.Zero(t, m.Duration(), "too little was seen")
-		}
-		m = m.Add(d)
-	}
-	require.InDelta(t, 60, m.Duration().Seconds(), 12)
-}
-
 func TestSpeedAgainstTheMarketAndOneOutlier(t *testing.T) {
 	w := trust.DefaultWeights()
 	speed := func(took ...time.Duration) float64 {

@@ -112,39 +112,3 @@ func (r Rater) Judged(stars int, p Profile) Rater {
 	r.Disagreed += sure * wrong
 	return r
 }
-
-// Median follows the median of a stream of durations with a step that shrinks to a twentieth, in the way of Robbins & Monro
-// (1951) on a logarithmic scale. Outliers count by their side alone. The zero Median has seen nothing.
-type Median struct {
-	Value float64 // nanoseconds
-	N     int64
-}
-
-// enoughForMedian is how many durations make a median that is worth comparing with.
-const enoughForMedian = 20
-
-// Add takes in a duration. Those of less than a microsecond count as one.
-func (m Median) Add(d time.Duration) Median {
-	x := max(float64(d), float64(time.Microsecond))
-	m.N++
-	if m.N == 1 {
-		m.Value = x
-		return m
-	}
-	step := max(1/math.Sqrt(float64(m.N)), 0.05)
-	switch {
-	case x > m.Value:
-		m.Value *= math.Exp(step)
-	case x < m.Value:
-		m.Value *= math.Exp(-step)
-	}
-	return m
-}
-
-// Duration is the median; 0 while too little was seen.
-func (m Median) Duration() time.Duration {
-	if m.N < enoughForMedian {
-		return 0
-	}
-	return time.Duration(m.Value)
-}

@@ -4,7 +4,9 @@
 package trust
 
 import (
+	"cmp"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/nexus-protocol/nexus/domain/fault"
@@ -253,6 +255,20 @@ type Event struct {
 	ScoreBefore float64
 	ScoreAfter  float64
 	CreatedAt   time.Time
+}
+
+// Place is an event's place in its agent's history.
+type Place struct {
+	At int64  `json:"a"` // microseconds since 1970
+	ID string `json:"i"`
+}
+
+// Place returns the event's place: newest first, ties by id, descending.
+func (e Event) Place() Place { return Place{e.CreatedAt.UnixMicro(), e.ID} }
+
+// Compare orders places, those of the newest events first.
+func (p Place) Compare(o Place) int {
+	return cmp.Or(cmp.Compare(o.At, p.At), strings.Compare(o.ID, p.ID))
 }
 
 // Evidence is one observation of an agent.

@@ -16,11 +16,11 @@ type nexus struct {
 	profiles map[int]trust.Profile
 	pairs    map[[2]int]trust.Pair // agent, requester
 	raters   map[int]trust.Rater
-	median   trust.Median
+	paces    map[int]*trust.Pace // by skill
 }
 
 func newNexus() *nexus {
-	return &nexus{trust.DefaultWeights(), map[int]trust.Profile{}, map[[2]int]trust.Pair{}, map[int]trust.Rater{}, trust.Median{}}
+	return &nexus{trust.DefaultWeights(), map[int]trust.Profile{}, map[[2]int]trust.Pair{}, map[int]trust.Rater{}, map[int]*trust.Pace{}}
 }
 
 func (s *nexus) join(agent int, at time.Time) {
@@ -34,13 +34,21 @@ func (s *nexus) source(agent, requester int, paid float64, rating bool, at time.
 func (s *nexus) task(agent, requester int, well bool, took time.Duration, paid float64, at time.Time) {
 	src := s.source(agent, requester, paid, false, at)
 	e := trust.Evidence{Type: trust.TaskFailed, At: at, Limit: limit, Source: src}
+	pace := s.paces[agent%skills]
+	if pace == nil {
+		pace = &trust.Pace{}
+		s.paces[agent%skills] = pace
+	}
 	if well {
-		e.Type, e.Took, e.Median = trust.TaskCompleted, took, s.median.Duration()
-		s.median = s.median.Add(took)
+		e.Type, e.Took, e.Median = trust.TaskCompleted, took, pace.Median()
 	} else {
 		paid = 0
 	}
-	s.profiles[agent], _ = trust.Apply(s.profiles[agent], e, s.weights)
+	var ev trust.Event
+	s.profiles[agent], ev = trust.Apply(s.profiles[agent], e, s.weights)
+	if well {
+		pace.Add(took, ev.Weight, at)
+	}
 	key := [2]int{agent, requester}
 	s.pairs[key] = s.pairs[key].Dealt(1, paid, src, at)
 }

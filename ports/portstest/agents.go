@@ -206,5 +206,22 @@ func sameMarket(ctx context.Context, s ports.Store, agents []registry.Agent, q r
 			got = append(got, a.ID)
 		}
 	}
-	return same("found, page by page", got, want)
+	if err := same("found, page by page", got, want); err != nil {
+		return err
+	}
+	got = []string{}
+	for q.Offset, q.Limit = 0, 5; len(got) <= len(want); {
+		page, total, err := s.Read().Agents.Discover(ctx, q, now)
+		if err := first(err, same("total after a place", total, len(want))); err != nil {
+			return err
+		}
+		if len(page) == 0 {
+			break
+		}
+		for _, a := range page {
+			got = append(got, a.ID)
+		}
+		q.After = ptr(q.Place(page[len(page)-1]))
+	}
+	return same("found, each page after the last one's place", got, want)
 }

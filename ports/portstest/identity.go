@@ -92,10 +92,10 @@ var identityChecks = []Check{
 			return err
 		}
 		k.LastUsedAt = ptr(base.Add(time.Minute))
-		got, role, err := s.Read().Keys.ByHash(ctx, "h1")
+		got, owner, err := s.Read().Keys.ByHash(ctx, "h1")
 		all, err2 := s.Read().Keys.ListByAgent(ctx, w.agent.ID)
 		_, _, unknown := s.Read().Keys.ByHash(ctx, "h")
-		if err := first(err, err2, same("key", got, k), same("role", role, identity.RoleUser), same("list, newest first", all, []identity.APIKey{later, k}),
+		if err := first(err, err2, same("key", got, k), same("its user", owner, w.owner), same("list, newest first", all, []identity.APIKey{later, k}),
 			wantCode("a part of a hash", unknown, fault.CodeAPIKeyNotFound)); err != nil {
 			return err
 		}

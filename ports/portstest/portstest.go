@@ -44,7 +44,7 @@ type Check struct {
 // StoreChecks lists what every ports.Store must show. Each needs a fresh store.
 func StoreChecks() []Check {
 	var all []Check
-	for _, part := range [][]Check{unitChecks, identityChecks, agentChecks, taskChecks, ledgerChecks, trustChecks, jobChecks, answerChecks, callBackChecks, workflowChecks, billingChecks, statsChecks, raceChecks} {
+	for _, part := range [][]Check{unitChecks, identityChecks, agentChecks, taskChecks, ledgerChecks, trustChecks, jobChecks, answerChecks, workflowChecks, billingChecks, statsChecks, raceChecks, secretChecks, callBackChecks, pushChecks, signinChecks} {
 		all = append(all, part...)
 	}
 	return all

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,11 +15,13 @@ import (
 
 	"github.com/nexus-protocol/nexus/adapters/inprocess"
 	"github.com/nexus-protocol/nexus/adapters/memory"
+	"github.com/nexus-protocol/nexus/domain/billing"
 	"github.com/nexus-protocol/nexus/domain/fault"
 	"github.com/nexus-protocol/nexus/domain/identity"
 	"github.com/nexus-protocol/nexus/domain/ledger"
 	"github.com/nexus-protocol/nexus/domain/registry"
 	"github.com/nexus-protocol/nexus/domain/task"
+	"github.com/nexus-protocol/nexus/domain/trust"
 	"github.com/nexus-protocol/nexus/ports"
 	"github.com/nexus-protocol/nexus/ports/portstest"
 )
@@ -60,11 +63,17 @@ type (
 	roundedUsers   struct{ ports.UserStore }
 	forgetfulSave  struct{ ports.AgentStore }
 	reversedMarket struct{ ports.AgentReader }
-	wholeLog       struct{ ports.TaskReader }
-	keepingKeys    struct{ ports.KeyStore }
-	lostTraces     struct{ ports.JobStore }
-	countedTwice   struct{ ports.StatsReader }
-	staleLocks     struct {
+	stuckMarket    struct{ ports.AgentReader }
+	stuckHistory   struct{ ports.TrustReader }
+	renewedSecrets struct {
+		ports.SecretStore
+		n *atomic.Int32
+	}
+	wholeLog     struct{ ports.TaskReader }
+	keepingKeys  struct{ ports.KeyStore }
+	lostTraces   struct{ ports.JobStore }
+	countedTwice struct{ ports.StatsReader }
+	staleLocks   struct {
 		ports.TaskStore
 		seen *sync.Map
 	}
@@ -117,6 +126,20 @@ func (s reversedMarket) Discover(ctx context.Context, q registry.Query, now time
 	found, total, err := s.AgentReader.Discover(ctx, q, now)
 	slices.Reverse(found)
 	return found, total, err
+}
+
+func (s stuckMarket) Discover(ctx context.Context, q registry.Query, now time.Time) ([]registry.Agent, int, error) {
+	q.After = nil
+	return s.AgentReader.Discover(ctx, q, now)
+}
+
+func (s stuckHistory) EventsAfter(ctx context.Context, id string, after trust.Place, limit int) ([]trust.Event, int, error) {
+	after.ID = "" // all of one moment count as passed
+	return s.TrustReader.EventsAfter(ctx, id, after, limit)
+}
+
+func (s renewedSecrets) Keep(ctx context.Context, name string, secret []byte) error {
+	return s.SecretStore.Keep(ctx, fmt.Sprint(name, s.n.Add(1)), secret)
 }
 
 func (s wholeLog) Events(ctx context.Context, id string, _ int64, limit int) ([]task.Event, error) {
@@ -193,6 +216,11 @@ func TestEveryPlantedBugIsCaught(t *testing.T) {
 				return nil
 			}}
 		}, "unit/update inside update is refused"},
+		"a place that is ignored": {func() spoiled { return spoiled{reads: func(r *ports.Reads) { r.Agents = stuckMarket{r.Agents} }} }, "agents/discovery agrees with the domain"},
+		"a place in a tie":        {func() spoiled { return spoiled{reads: func(r *ports.Reads) { r.Trust = stuckHistory{r.Trust} }} }, "trust/events after a place"},
+		"a secret that is lost": {func() spoiled {
+			return spoiled{tx: func(tx *ports.Tx) { tx.Secrets = renewedSecrets{tx.Secrets, new(atomic.Int32)} }}
+		}, "secrets/the first one stays"},
 		"a duplicate key":         {func() spoiled { return spoiled{tx: func(tx *ports.Tx) { tx.Ledger = postAll{tx.Ledger} }} }, "ledger/a key is booked once"},
 		"an e-mail taken twice":   {func() spoiled { return spoiled{tx: func(tx *ports.Tx) { tx.Users = insertAll{tx.Users} }} }, "users/an e-mail is taken once"},
 		"a fence that is open":    {func() spoiled { return spoiled{tx: func(tx *ports.Tx) { tx.Jobs = finishAll{tx.Jobs} }} }, "jobs/a lease that ran out"},
@@ -218,6 +246,74 @@ func TestEveryPlantedBugIsCaught(t *testing.T) {
 			}
 			require.ErrorContains(t, portstest.Store(t.Context(), open, portstest.Traits{}), c.found+": ")
 		})
+	}
+}
+
+// credulous is a way of paying with one thing wrong.
+type credulous struct {
+	ports.Payments
+	begin func(ports.Payments, context.Context, billing.Order) (billing.Checkout, error)
+	read  func(ports.Payments, context.Context, ports.Delivery) (billing.Event, error)
+}
+
+func (c credulous) Begin(ctx context.Context, o billing.Order) (billing.Checkout, error) {
+	if c.begin != nil {
+		return c.begin(c.Payments, ctx, o)
+	}
+	return c.Payments.Begin(ctx, o)
+}
+
+func (c credulous) Read(ctx context.Context, d ports.Delivery) (billing.Event, error) {
+	if c.read != nil {
+		return c.read(c.Payments, ctx, d)
+	}
+	return c.Payments.Read(ctx, d)
+}
+
+func TestABadWayOfPayingIsCaught(t *testing.T) {
+	anything := func(body []byte) (e billing.Event, err error) { return e, json.Unmarshal(body, &e) }
+	for name, bad := range map[string]credulous{
+		"another session each time": {begin: func(p ports.Payments, ctx context.Context, o billing.Order) (billing.Checkout, error) {
+			c, err := p.Begin(ctx, o)
+			if !c.Settled {
+				c.SessionID += fmt.Sprint(time.Now().UnixNano())
+			}
+			return c, err
+		}},
+		"whatever is signed by nobody": {read: func(p ports.Payments, ctx context.Context, d ports.Delivery) (billing.Event, error) {
+			if d.Signature == "" {
+				return anything(d.Body)
+			}
+			return p.Read(ctx, d)
+		}},
+		"the future": {read: func(p ports.Payments, ctx context.Context, d ports.Delivery) (billing.Event, error) {
+			e, err := p.Read(ctx, d)
+			if f, ok := fault.As(err); ok && len(d.Signature) > 60 && len(d.Body) > 2 && f.Code == fault.CodeValidation {
+				return anything(d.Body)
+			}
+			return e, err
+		}},
+		"an amount that is off": {read: func(p ports.Payments, ctx context.Context, d ports.Delivery) (billing.Event, error) {
+			e, err := p.Read(ctx, d)
+			e.Amount.Amount++
+			return e, err
+		}},
+		"grants for nothing": {begin: func(p ports.Payments, ctx context.Context, o billing.Order) (billing.Checkout, error) {
+			c, err := p.Begin(ctx, o)
+			if o.Grant != nil {
+				err = nil
+			}
+			return c, err
+		}},
+	} {
+		inner := memory.NewPayments(time.Now)
+		bad.Payments = inner
+		with := portstest.Provider{Sells: true, Gives: true, Now: time.Now(), Sign: inner.Sign, Pay: func(id string) ([]ports.Delivery, error) {
+			d, err := inner.Pay(id)
+			return []ports.Delivery{d}, err
+		}}
+		require.NoError(t, portstest.Payments(t.Context(), inner, with))
+		require.Error(t, portstest.Payments(t.Context(), bad, with), name)
 	}
 }
 

@@ -20,7 +20,7 @@ var taskChecks = []Check{
 			AgentID: w.agent.ID, AgentOwnerID: w.owner.ID, SkillID: "s", Input: json.RawMessage(`{"n":12345678901234567890}`), Output: json.RawMessage(`[1,2]`),
 			MaxBudget: ptr(credits.Amount(5)), Price: 4, Attempts: 2, Error: &task.Error{Code: "C", Message: "m"}, Timeout: 90 * time.Second,
 			CreatedAt: base, StartedAt: ptr(base.Add(1e6)), UpdatedAt: base.Add(2e6), TimeoutAt: base.Add(3e6), CompletedAt: ptr(base.Add(4e6)),
-			WorkflowRunID: "run", StepIndex: ptr(0), RemoteTaskID: "r", ContextID: "c", LastSeq: 7,
+			WorkflowRunID: "run", StepIndex: ptr(0), RemoteTaskID: "r", ContextID: "c", LastSeq: 7, Push: true,
 		}
 		plain, events := taskFor(w.asker, w.agent)
 		err := s.Update(ctx, func(ctx context.Context, tx ports.Tx) error {

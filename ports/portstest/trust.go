@@ -42,6 +42,52 @@ var trustChecks = []Check{
 		return first(err1, err2, err3, err4, err5, err6, err7, same("known", known, true), same("profile", got, p), same("total", total, 3),
 			same("events, newest first", all, []trust.Event{e3, e2, e1}), same("page", page, []trust.Event{e2}), same("the agent's score", a.TrustScore, p.Score))
 	})},
+	{"trust/paces come back", func(ctx context.Context, s ports.Store, _ Traits) error {
+		var before, within trust.Pace
+		want := trust.Pace{UpdatedAt: base}
+		want.Weights[0], want.Weights[7], want.Weights[95] = 0.1, 1e-300, 12345.678
+		add := func(skill string, locked *trust.Pace, p trust.Pace) error {
+			return s.Update(ctx, func(ctx context.Context, tx ports.Tx) (err error) {
+				if *locked, err = tx.Trust.LockPace(ctx, skill); err != nil {
+					return err
+				}
+				if err = tx.Trust.SavePace(ctx, skill, p); err != nil {
+					return err
+				}
+				within, err = tx.Trust.Pace(ctx, skill)
+				return err
+			})
+		}
+		unknown, err1 := s.Read().Trust.Pace(ctx, "sum")
+		err2 := add("sum", &before, want)
+		err3 := first(same("unknown", unknown, trust.Pace{}), same("locked when unknown", before, trust.Pace{}), same("in the unit", within, want))
+		got, err4 := s.Read().Trust.Pace(ctx, "sum")
+		err5 := add("sum", &before, trust.Pace{UpdatedAt: base.Add(time.Hour)})
+		other, err6 := s.Read().Trust.Pace(ctx, "other")
+		return first(err1, err2, err3, err4, err5, err6, same("pace", got, want), same("locked", before, want), same("of another skill", other, trust.Pace{}))
+	}},
+	{"trust/events after a place", with(func(ctx context.Context, s ports.Store, _ Traits, w world) error {
+		var want, got []trust.Event
+		for i := range 7 { // some at the same moment
+			_, e, err := learn(ctx, s, w, trust.Evidence{Type: trust.TaskCompleted, TaskID: newID(), At: base.Add(time.Duration(i/3) * time.Second)})
+			if err != nil {
+				return err
+			}
+			want = append([]trust.Event{e}, want...)
+		}
+		from := trust.Place{At: base.Add(time.Hour).UnixMicro()}
+		for len(got) <= len(want) {
+			some, total, err := s.Read().Trust.EventsAfter(ctx, w.agent.ID, from, 2)
+			if err := first(err, same("total", total, 7)); err != nil {
+				return err
+			}
+			if len(some) == 0 {
+				break
+			}
+			got, from = append(got, some...), some[len(some)-1].Place()
+		}
+		return same("events, each page after the last one's place", got, want)
+	})},
 	{"trust/a task counts once and is rated once", with(func(ctx context.Context, s ports.Store, _ Traits, w world) error {
 		done := trust.Evidence{Type: trust.TaskCompleted, TaskID: "t", At: base}
 		rated := trust.Evidence{Type: trust.RatingReceived, TaskID: "t", At: base, Stars: 5}
@@ -104,6 +150,10 @@ var trustChecks = []Check{
 		_, e, err1 := learn(ctx, s, w, trust.Evidence{Type: trust.TaskFailed, TaskID: "t1", At: base.Add(time.Hour)})
 		_, _, err2 := learn(ctx, s, w, trust.Evidence{Type: trust.TaskCompleted, TaskID: "t2", At: base.Add(25 * time.Hour)})
 		_, early, err3 := s.Read().Trust.GivenUp(ctx, w.agent.OwnerUserID)
+		undamped, err := s.Read().Trust.Damped(ctx, "", 10)
+		if err != nil {
+			return err
+		}
 		var damped trust.Profile
 		err4 := s.Update(ctx, func(ctx context.Context, tx ports.Tx) error {
 			p, _, _, err := tx.Trust.Lock(ctx, w.agent.ID, "")
@@ -118,6 +168,11 @@ var trustChecks = []Check{
 			a.DeletedAt = ptr(base.Add(27 * time.Hour))
 			return first(tx.Trust.Settle(ctx, damped), tx.Agents.Save(ctx, a))
 		})
+		list, err9 := s.Read().Trust.Damped(ctx, "", 10)
+		rest, err10 := s.Read().Trust.Damped(ctx, w.agent.ID, 10)
+		if err := first(err9, err10, same("damped before", len(undamped), 0), same("damped", list, []trust.Damping{{AgentID: w.agent.ID, Damping: 0.25}}), same("damped after it", len(rest), 0)); err != nil {
+			return err
+		}
 		got, _, err5 := s.Read().Trust.Profile(ctx, w.agent.ID)
 		given, known, err6 := s.Read().Trust.GivenUp(ctx, w.agent.OwnerUserID)
 		a, err7 := s.Read().Agents.Get(ctx, w.agent.ID)

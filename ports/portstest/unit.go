@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/nexus-protocol/nexus/domain/fault"
+	"github.com/nexus-protocol/nexus/domain/identity"
 	"github.com/nexus-protocol/nexus/domain/ledger"
 	"github.com/nexus-protocol/nexus/domain/trust"
 	"github.com/nexus-protocol/nexus/ports"
@@ -75,7 +76,8 @@ func rollback(ctx context.Context, s ports.Store, _ Traits, w world) error {
 		return first(
 			tx.Users.Insert(ctx, u), tx.Agents.Insert(ctx, a), tx.Agents.Save(ctx, changed), tx.Tasks.Insert(ctx, t, events),
 			tx.Keys.Insert(ctx, key), tx.Ledger.Post(ctx, hold.Stamp(newID)), tx.Trust.Save(ctx, p, ev, trust.Dealings{}), tx.Jobs.Enqueue(ctx, j),
-			tx.Sessions.Insert(ctx, sessionOf(u)), errGiveUp,
+			tx.Sessions.Insert(ctx, sessionOf(u)), tx.Identities.Insert(ctx, identityOf(u, "s")), tx.Tokens.Insert(ctx, tokenOf(u, identity.ResetPassword)),
+			tx.Letters.Insert(ctx, letterTo(u)), tx.Users.Save(ctx, renamed(w.asker)), errGiveUp,
 		)
 	})
 	if err := wantErr("update", err, errGiveUp); err != nil {
@@ -87,6 +89,10 @@ func rollback(ctx context.Context, s ports.Store, _ Traits, w world) error {
 	_, noTask := r.Tasks.Get(ctx, t.ID)
 	_, _, noKey := r.Keys.ByHash(ctx, key.Hash)
 	_, _, noSession := r.Sessions.Get(ctx, sessionOf(u).TokenHash)
+	_, _, noIdentity := r.Identities.Find(ctx, "https://id.example.com", "s")
+	_, noToken := r.Tokens.Get(ctx, tokenOf(u, identity.ResetPassword).Hash)
+	_, noLetter := r.Letters.Get(ctx, letterTo(u).ID)
+	asker, err8 := r.Users.Get(ctx, w.asker.ID)
 	old, err1 := r.Agents.Get(ctx, w.agent.ID)
 	logged, err2 := r.Tasks.Events(ctx, t.ID, 0, 10)
 	b, err3 := r.Ledger.Balance(ctx, w.asker.ID)
@@ -95,7 +101,8 @@ func rollback(ctx context.Context, s ports.Store, _ Traits, w world) error {
 	_, told, err6 := r.Trust.Events(ctx, w.agent.ID, ports.Page{Limit: 10})
 	waiting, err7 := r.Jobs.Count(ctx)
 	return first(
-		err1, err2, err3, err4, err5, err6, err7,
+		err1, err2, err3, err4, err5, err6, err7, err8, same("asker", asker, w.asker),
+		wantCode("identity", noIdentity, fault.CodeNotFound), wantCode("token", noToken, fault.CodeNotFound), wantCode("letter", noLetter, fault.CodeNotFound),
 		wantCode("user", noUser, fault.CodeNotFound), wantCode("agent", noAgent, fault.CodeAgentNotFound), wantCode("task", noTask, fault.CodeTaskNotFound),
 		wantCode("key", noKey, fault.CodeAPIKeyNotFound), wantCode("session", noSession, fault.CodeNotFound),
 		same("agent's name", old.Name, "Agent"), same("agent's score", old.TrustScore, 47.5), same("events", len(logged), 0),

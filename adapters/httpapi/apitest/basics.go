@@ -122,7 +122,7 @@ const unknownID = "01890000-0000-7000-8000-000000000000"
 
 // fill puts ids into the parameters of a path.
 func fill(path string, ids map[string]any) string {
-	for _, name := range []string{"agentId", "taskId", "keyId", "workflowId", "runId"} {
+	for _, name := range []string{"agentId", "taskId", "keyId", "workflowId", "runId", "sessionId", "identityId", "userId"} {
 		id := any(unknownID)
 		if ids[name] != nil {
 			id = ids[name]
@@ -135,12 +135,14 @@ func fill(path string, ids map[string]any) string {
 // open are the routes that ask for no credential. There are no others.
 var open = []string{
 	"POST /auth/signup", "POST /auth/login", "POST /auth/logout", "GET /api/v1/health", "GET /livez", "GET /readyz",
-	"GET /auth/login", "GET /auth/signup", "GET /", "GET /docs", "GET /openapi.json", "GET /billing/return",
-	"GET /api/v1/billing/packages", "POST /api/v1/billing/webhook",
+	"GET /auth/forgot-password", "GET /auth/reset-password", "GET /auth/verify-email", "GET /auth/with/{provider}", "GET /auth/callback/{provider}",
+	"GET /auth/ways", "POST /auth/token", "POST /auth/forgot-password", "POST /auth/reset-password", "POST /auth/verify-email",
+	"GET /api/v1/billing/packages", "POST /api/v1/billing/webhook", "GET /billing/return",
+	"GET /auth/login", "GET /auth/signup", "GET /", "GET /docs", "GET /openapi.json",
 }
 
 // forAdmins are the operations that only an admin may ask for.
-var forAdmins = []any{"grant-credits", "list-grants"}
+var forAdmins = []any{"grant-credits", "list-grants", "list-users", "disable-user", "enable-user"}
 
 func testDefaultDeny(t *testing.T, s *suite) {
 	for _, op := range s.spec.operations {

@@ -336,7 +336,16 @@ func testDiscover(t *testing.T, s *suite) {
 	}
 	assert.Equal(t, []string{"B", "C", a}, paged)
 	_, meta := u.get(t, "/api/v1/discover?"+in+"&limit=2").list()
+	next := meta["nextCursor"].(string)
+	delete(meta, "nextCursor")
 	assert.Equal(t, object{"total": 3.0, "limit": 2.0, "offset": 0.0}, meta)
+	items, meta := u.get(t, "/api/v1/discover?"+in+"&cursor="+next).list()
+	assert.Len(t, items, 1)
+	assert.Equal(t, object{"total": 3.0, "limit": 20.0, "offset": 0.0}, meta, "there is no more")
+	for _, wrong := range []string{in + "&cursor=x" + next, in + "&cursor=" + next[1:], "skillTags=x1&cursor=" + next, in + "&sort=price&cursor=" + next, in + "&cursor=%00", in + "&cursor=" + strings.Repeat("x", 513)} {
+		assert.Equal(t, []string{"cursor"}, u.get(t, "/api/v1/discover?"+wrong).invalid(), wrong)
+	}
+	assert.Equal(t, []string{"offset"}, u.get(t, "/api/v1/discover?"+in+"&offset=1&cursor="+next).invalid())
 
 	assert.ElementsMatch(t, []string{"minTrustScore", "maxPrice", "status", "sort", "limit", "offset"},
 		u.get(t, "/api/v1/discover?minTrustScore=101&maxPrice=0.001&status=dead&sort=up&limit=101&offset=-1").invalid())

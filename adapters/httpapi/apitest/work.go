@@ -55,7 +55,7 @@ func testTasks(t *testing.T, s *suite) {
 	b := u.balance(t)
 	assert.Equal(t, object{
 		"user_id": u.userID, "balance": 989.99, "total_earned": 0.0, "total_spent": 10.01, "total_purchased": 0.0, "held": 0.0,
-		"total_granted": 1000.0, "total_reversed": 0.0,
+		"total_granted": 1000.0, "total_reversed": 0.0, "debt": 0.0,
 	}, b)
 	b = owner.balance(t)
 	assert.InDelta(t, 1009.51, b["balance"], 1e-9)
@@ -346,6 +346,12 @@ func testTrust(t *testing.T, s *suite) {
 	assert.Equal(t, e, items[0])
 	assert.Equal(t, "task_completed", items[1]["eventType"])
 	assert.Equal(t, []any{items[0], items[1]}, p["recentEvents"])
+	items, meta = u.get(t, path+"/history?limit=1").list()
+	assert.Equal(t, e, items[0])
+	items, meta = u.get(t, path+"/history?limit=1&cursor="+meta["nextCursor"].(string)).list()
+	assert.Equal(t, "task_completed", items[0]["eventType"])
+	assert.Equal(t, object{"total": 2.0, "limit": 1.0, "offset": 0.0}, meta)
+	assert.Equal(t, []string{"cursor"}, u.get(t, path+"/history?cursor=x").invalid())
 	items, _ = u.get(t, path+"/history?limit=1&offset=1").list()
 	assert.Equal(t, "task_completed", items[0]["eventType"])
 

@@ -1,16 +1,13 @@
 package bunstore
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/uptrace/bun"
 
@@ -24,13 +21,15 @@ var _ ports.AgentStore = (*agents)(nil)
 
 var (
 	qAgentVersion = hot(`SELECT version, trust_score, trust_bound, featured FROM agents WHERE id = ?`).
-			inBulk(reads(`SELECT u.n, a.version, a.trust_score, a.trust_bound, a.featured FROM `+numbered("t")+` JOIN agents AS a ON a.id = u.c0`, "t"))
+			inBulk(reads(`SELECT u.n, a.version, a.trust_score, a.trust_bound, a.featured FROM `+rowsOf("t")+` JOIN agents AS a ON a.id = u.c0`, "t"))
 	qLockAgent = hot(`SELECT version, trust_score, trust_bound, featured FROM agents WHERE id = ?{lock}`).ranked(rankAgent, 0).locks("agent")
 	qAgent     = hot(`SELECT ` + agentColumns + ` FROM agents AS a WHERE a.id = ?`)
 
 	qInsertAgent = hot(`INSERT INTO agents (id, trust_score, trust_bound, created_at, ` + savedColumns + `) VALUES (?, ?, ?, ?` + strings.Repeat(", ?", savedCount) + `)`)
 	qSaveAgent   = hot(`UPDATE agents SET ` + strings.ReplaceAll(savedColumns, ",", " = ?,") + ` = ? WHERE id = ?`)
-	qSameTerms   = hot(`SELECT CASE WHEN tags = ? AND skills = ? AND deleted_at IS NULL THEN 1 ELSE 0 END FROM agents WHERE id = ?`)
+	qSameTerms   = hot(`SELECT CASE WHEN tags = ? AND skills = ? AND deleted_at IS NULL THEN 1 ELSE 0 END,
+		CASE WHEN price = ? AND effective_category = ? AND search_name = ? AND search_skills = ? AND search_description = ? THEN 1 ELSE 0 END FROM agents WHERE id = ?`)
+	qIndexAgent  = hot(`{index}`)
 	qDropTerms   = hot(`DELETE FROM agent_terms WHERE agent_id = ?`)
 	qInsertTerms = hotMulti(`INSERT INTO agent_terms (kind, term, agent_id)`, "ttt", `ON CONFLICT DO NOTHING`)
 )
@@ -98,7 +97,7 @@ func (v *agents) find(ctx context.Context, q statement, id string) (a registry.A
 	return a, nil
 }
 
-// Insert implements ports.AgentStore. One statement, and one for every eight tags and skills.
+// Insert implements ports.AgentStore. One statement, one for every eight tags and skills, and one for an index.
 func (v *agents) Insert(ctx context.Context, a registry.Agent) error {
 	r, err := agentRowOf(a)
 	if err != nil {
@@ -109,20 +108,22 @@ func (v *agents) Insert(ctx context.Context, a registry.Agent) error {
 		if _, err := c.exec(ctx, qInsertAgent, args...); err != nil {
 			return c.store.wrap(err, "insert agent")
 		}
-		return insertTerms(ctx, c, a)
+		return index(ctx, c, a, termsOf(a))
 	})
 }
 
 // Save implements ports.AgentStore. Two statements; when tags or skills changed, one more and one for every eight of
-// them; when it is deleted, three.
+// them; when it is deleted, three; and one for an index when anything changed that it is found by.
 func (v *agents) Save(ctx context.Context, a registry.Agent) error {
 	r, err := agentRowOf(a)
 	if err != nil {
 		return err
 	}
+	text := a.SearchText()
 	err = v.do(ctx, func(ctx context.Context, c *session) error {
-		var same int
-		if err := c.row(ctx, qSameTerms, []any{r.Tags, r.Skills, r.ID}, &same); err != nil {
+		var sameTerms, sameRest int
+		args := []any{r.Tags, r.Skills, r.Price, a.EffectiveCategory(), text.Name, text.Skills, text.Description, r.ID}
+		if err := c.row(ctx, qSameTerms, args, &sameTerms, &sameRest); err != nil {
 			return c.store.wrap(err, "compare terms")
 		}
 		if _, err := c.exec(ctx, qSaveAgent, append(r.saved(a), r.ID)...); err != nil {
@@ -131,13 +132,16 @@ func (v *agents) Save(ctx context.Context, a registry.Agent) error {
 		if c.memo != nil {
 			c.memo.forgetAgent(r.ID)
 		}
-		if same != 0 && a.DeletedAt == nil {
+		switch {
+		case sameTerms != 0 && a.DeletedAt == nil && sameRest != 0:
 			return nil
+		case sameTerms != 0 && a.DeletedAt == nil:
+			return index(ctx, c, a, nil)
 		}
 		if _, err := c.exec(ctx, qDropTerms, r.ID); err != nil {
 			return c.store.wrap(err, "delete terms")
 		}
-		return insertTerms(ctx, c, a)
+		return index(ctx, c, a, termsOf(a))
 	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return registry.NotFound(a.ID)
@@ -145,50 +149,143 @@ func (v *agents) Save(ctx context.Context, a registry.Agent) error {
 	return err
 }
 
-func insertTerms(ctx context.Context, c *session, a registry.Agent) error {
-	if a.DeletedAt != nil { // nobody finds it
+// termsOf is the rows of an agent's terms; none of one that nobody is to find.
+func termsOf(a registry.Agent) (args []any) {
+	if a.DeletedAt != nil {
 		return nil
 	}
-	var args []any
 	for _, tag := range a.AllTags() {
 		args = append(args, "tag", tag, a.ID)
 	}
 	for _, s := range a.Skills {
 		args = append(args, "skill", s.ID, a.ID)
 	}
-	return c.store.wrap(c.send(ctx, qInsertTerms.calls(args)...), "insert terms")
+	return args
+}
+
+// index adds terms and, where there is an index that does not see to itself, what else the agent is found by.
+func index(ctx context.Context, c *session, a registry.Agent, terms []any) error {
+	calls := qInsertTerms.calls(terms)
+	if c.store.cfg.Dialect.Index != "" {
+		calls = append(calls, &call{statement: qIndexAgent, args: []any{a.ID}})
+	}
+	return c.store.wrap(c.send(ctx, calls...), "index agent")
 }
 
 // ListByOwner implements ports.AgentReader. Two statements.
-func (v *agents) ListByOwner(ctx context.Context, userID string, page ports.Page) ([]registry.Agent, int, error) {
-	return v.list(ctx, page, math.MaxInt32, func(c *session) filter {
-		return filter{where: func(q *bun.SelectQuery) *bun.SelectQuery {
-			return q.Where("a.owner_user_id = ?", userID).Where("a.deleted_at IS NULL")
-		}}
-	}, "a.created_at DESC", "a.id DESC")
+func (v *agents) ListByOwner(ctx context.Context, userID string, page ports.Page) (out []registry.Agent, total int, err error) {
+	owned := filter{where: func(q *bun.SelectQuery) *bun.SelectQuery {
+		return q.Where("a.owner_user_id = ?", userID).Where("a.deleted_at IS NULL")
+	}}
+	err = v.solo(ctx, func(ctx context.Context, c *session) error {
+		var rows []agentRow
+		if rows, total, err = list(ctx, c, page, math.MaxInt32, 0, owned, nil, "a.created_at DESC", "a.id DESC"); err != nil {
+			return c.store.wrap(err, "list agents")
+		}
+		out, err = convert(rows, agentRow.domain)
+		return err
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	return out, total, nil
 }
 
-// Discover implements ports.AgentReader. Two statements, one more for many agents, and one more for a tag or a skill alone.
-func (v *agents) Discover(ctx context.Context, q registry.Query, now time.Time) ([]registry.Agent, int, error) {
-	first := "a.trust_score DESC"
+// Discover implements ports.AgentReader. Two statements; by words and terms, where there is an index of them in bands of trust,
+// up to five.
+func (v *agents) Discover(ctx context.Context, q registry.Query, now time.Time) (out []registry.Agent, total int, err error) {
+	page := ports.Page{Limit: q.Limit, Offset: q.Offset}
+	most := registry.CountLimit
+	err = v.solo(ctx, func(ctx context.Context, c *session) error {
+		var rows []agentRow
+		b, done := bandedQuery(c, q, now), false
+		if b != nil {
+			rows, total, err = b.discover(ctx)
+		} else if rows, total, done, err = discoverPlain(ctx, c, q, now); err == nil && !done {
+			rows, total, err = list(ctx, c, page, most, total, discovery(c, q, now), placeOf(q), orderOf(q, q.Sort), "a.id")
+		}
+		if err != nil {
+			return c.store.wrap(err, "find agents")
+		}
+		if total > most && len(rows) == page.Limit {
+			total = max(total, page.Offset+len(rows)+1)
+		}
+		out, err = convert(rows, agentRow.domain)
+		return err
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	return out, total, nil
+}
+
+// orderOf is what a query is ordered by first, as SQL.
+func orderOf(q registry.Query, by registry.Sort) string {
+	switch by {
+	case registry.SortPrice:
+		return "a.price"
+	case registry.SortNewest:
+		return "a.created_at DESC"
+	case registry.SortRelevance:
+		return relevance(q.Words()) + " DESC"
+	default:
+		return "a.trust_score DESC"
+	}
+}
+
+// place is where a stretch of a list begins: after the row with this value, and of those with the same after this id.
+type place struct {
+	first any
+	id    string
+}
+
+// placeOf is where a query goes on from; nil for the beginning.
+func placeOf(q registry.Query) *place {
+	if q.After == nil {
+		return nil
+	}
 	switch q.Sort {
 	case registry.SortPrice:
-		first = "a.price"
+		return &place{int64(q.After.Price), q.After.ID}
 	case registry.SortNewest:
-		first = "a.created_at DESC"
+		return &place{q.After.CreatedAt, q.After.ID}
 	case registry.SortRelevance:
-		first = relevance(q.Words()) + " DESC"
-	case registry.SortTrust:
+		return &place{q.After.Relevance, q.After.ID}
+	default:
+		return &place{q.After.Trust, q.After.ID}
 	}
-	page := ports.Page{Limit: q.Limit, Offset: q.Offset}
-	return v.list(ctx, page, registry.CountLimit, func(c *session) filter { return discovery(c, q, now) }, first, "a.id")
+}
+
+// is what comes after the place in the order of first, which may end with DESC, and id.
+func (p *place) is(first, id string) (s sqlText) {
+	first, down := strings.CutSuffix(first, " DESC")
+	if down {
+		s.add(first+" <= ? AND ("+first+" < ? OR "+id+" > ?)", p.first, p.first, p.id)
+	} else {
+		s.add(first+" >= ? AND ("+first+" > ? OR "+id+" > ?)", p.first, p.first, p.id)
+	}
+	return s
+}
+
+// past narrows a query to what comes after the place.
+func (p *place) past(q *bun.SelectQuery, first, id string) *bun.SelectQuery {
+	if p == nil {
+		return q
+	}
+	is := p.is(first, id)
+	return q.Where(is.text, is.args...)
 }
 
 // filter is what agents have to be. terms, if there are any, narrows by an index of its own.
 type filter struct {
 	terms []term
+	text  struct { // narrows by an index of words
+		from, where string
+		args        []any
+	}
 	where func(*bun.SelectQuery) *bun.SelectQuery
 	alone bool   // terms is all there is to it
+	loose bool   // most agents pass: they are counted along the order, which reads no rows
 	broad string // what more than are counted are ordered by, instead of the first of the order; "" for that
 }
 
@@ -203,7 +300,14 @@ const some = registry.CountLimit
 
 // from is a query of the agents that the filter lets pass, of which there are about n; n below 0 is unknown.
 func (f filter) from(c *session, n int) *bun.SelectQuery {
-	q := f.where(c.bun.NewSelect().TableExpr("agents AS a"))
+	from := "agents AS a"
+	if f.text.from != "" && n <= some {
+		from = f.text.from
+	}
+	q := f.where(c.bun.NewSelect().TableExpr(from))
+	if f.text.from != "" && n <= some {
+		q = q.Where(f.text.where, f.text.args...)
+	}
 	for _, t := range f.terms {
 		if n > some {
 			q = q.Where("EXISTS (SELECT 1 FROM agent_terms AS t WHERE t.agent_id = a.id AND t.kind = ? AND t.term IN (?))", t.kind, bun.List(t.anyOf))
@@ -214,46 +318,39 @@ func (f filter) from(c *session, n int) *bun.SelectQuery {
 	return q
 }
 
-// collect finds how many agents there are, up to one more than most, and if they are no more, the stretch of them.
-func (f filter) collect(ctx context.Context, c *session, page ports.Page, most int, order []string) (ids []string, total int, err error) {
-	var rows []struct {
-		ID    string `bun:"id"`
-		Total int    `bun:"total"`
+// count finds how many agents there are, up to one more than most.
+func (f filter) count(ctx context.Context, c *session, most int, first string) (total int, err error) {
+	some := f.from(c, -1).ColumnExpr("1").Limit(int64(most) + 1)
+	if f.loose {
+		some = some.OrderExpr(first)
 	}
 	if f.alone && len(f.terms) == 1 { // which an index of its own counts
 		t := f.terms[0]
-		some := c.bun.NewSelect().TableExpr("agent_terms AS t").ColumnExpr("t.agent_id").Where("t.kind = ?", t.kind).Where("t.term IN (?)", bun.List(t.anyOf)).Limit(int64(most) + 1)
+		some = c.bun.NewSelect().TableExpr("agent_terms AS t").ColumnExpr("t.agent_id").Where("t.kind = ?", t.kind).Where("t.term IN (?)", bun.List(t.anyOf)).Limit(int64(most) + 1)
 		if len(t.anyOf) > 1 {
 			some = some.Distinct()
 		}
-		if err := c.bun.NewSelect().TableExpr("(?) AS found", some).ColumnExpr("count(*)").Scan(ctx, &total); err != nil || total > most {
-			return nil, total, err
-		}
 	}
-	first, down := strings.CutSuffix(order[0], " DESC")
-	all := f.from(c, -1).ColumnExpr("a.id").ColumnExpr(first + " AS first").Limit(int64(most) + 1)
-	q := c.bun.NewSelect().TableExpr("(?) AS found", all).ColumnExpr("id").ColumnExpr("count(*) OVER () AS total").Limit(int64(page.Limit)).Offset(int64(page.Offset))
+	return total, c.bun.NewSelect().TableExpr("(?) AS found", some).ColumnExpr("count(*)").Scan(ctx, &total)
+}
+
+// stretch is the ids of a stretch of the total agents there are, and what they are ordered by: those of a few are collected and put
+// in order, those of many are met along it.
+func (f filter) stretch(c *session, page ports.Page, total, most int, after *place, order []string) *bun.SelectQuery {
+	value, down := strings.CutSuffix(order[0], " DESC")
+	desc := ""
 	if down {
-		q = q.OrderExpr("first DESC")
+		desc = " DESC"
+	}
+	q := f.from(c, total).ColumnExpr("a.id").ColumnExpr(value + " AS first")
+	if total > most {
+		q = after.past(q, order[0], order[1]).OrderExpr(order[0]).OrderExpr(order[1])
 	} else {
-		q = q.OrderExpr("first")
+		all := q.Limit(int64(most) + 1) // which keeps what is within from being put in order
+		q = c.bun.NewSelect().TableExpr("(?) AS found", all).ColumnExpr("id").ColumnExpr("first")
+		q = after.past(q, "first"+desc, "id").OrderExpr("first" + desc).OrderExpr(strings.TrimPrefix(order[1], "a."))
 	}
-	if strings.HasSuffix(order[1], " DESC") {
-		q = q.OrderExpr("id DESC")
-	} else {
-		q = q.OrderExpr("id")
-	}
-	if err := q.Scan(ctx, &rows); err != nil {
-		return nil, 0, err
-	}
-	if len(rows) == 0 && page.Offset > 0 { // beyond the end
-		err := c.bun.NewSelect().TableExpr("(?) AS found", all).ColumnExpr("count(*)").Scan(ctx, &total)
-		return nil, total, err
-	}
-	for _, r := range rows {
-		ids, total = append(ids, r.ID), r.Total
-	}
-	return ids, total, nil
+	return q.Limit(int64(page.Limit)).Offset(int64(page.Offset))
 }
 
 // discovery is registry.Query.Match as SQL.
@@ -269,7 +366,11 @@ func discovery(c *session, q registry.Query, now time.Time) filter {
 	if q.Sort == registry.SortRelevance {
 		f.broad = "a.trust_score DESC"
 	}
+	f.loose = q.Category == "" && q.MinTrust == nil && q.MaxPrice == nil && len(words) == 0 && len(f.terms) == 0
 	f.alone = q.Category == "" && q.MinTrust == nil && q.MaxPrice == nil && q.Status == "" && len(words) == 0
+	if narrow := c.store.cfg.Dialect.Text; narrow != nil && len(words) > 0 {
+		f.text.from, f.text.where, f.text.args = narrow(words)
+	}
 	f.where = func(s *bun.SelectQuery) *bun.SelectQuery {
 		s = s.Where("a.deleted_at IS NULL")
 		if q.Category != "" {
@@ -281,34 +382,29 @@ func discovery(c *session, q registry.Query, now time.Time) filter {
 		if q.MaxPrice != nil {
 			s = s.Where("a.price <= ?", int64(*q.MaxPrice))
 		}
-		if narrow := c.store.cfg.Dialect.Text; narrow != nil && len(words) > 0 {
-			if where, args := narrow(words); where != "" {
-				s = s.Where(where, args...)
-			}
-		}
 		for _, w := range words {
-			if utf8.RuneCountInString(w) <= c.store.cfg.Dialect.TextIsExact {
-				continue
-			}
 			s = s.Where("(" + has("name", w) + " OR " + has("skills", w) + " OR " + has("description", w) + ")")
 		}
-		return status(s, q.Status, now)
+		if is, args := statusIs(q.Status, now); is != "" {
+			s = s.Where(is, args...)
+		}
+		return s
 	}
 	return f
 }
 
-// status is registry.Agent.StatusAt as SQL.
-func status(s *bun.SelectQuery, want registry.Status, now time.Time) *bun.SelectQuery {
+// statusIs is registry.Agent.StatusAt as SQL; "" if any will do.
+func statusIs(want registry.Status, now time.Time) (string, []any) {
 	degraded, offline := at(now.Add(-registry.DegradedAfter)), at(now.Add(-registry.OfflineAfter)) // heartbeats up to then are too old
 	switch want {
 	case registry.Online:
-		return s.Where("a.status = 'online' AND (a.last_heartbeat IS NULL OR a.last_heartbeat > ?)", degraded)
+		return "a.status = 'online' AND (a.last_heartbeat IS NULL OR a.last_heartbeat > ?)", []any{degraded}
 	case registry.Degraded:
-		return s.Where("(a.last_heartbeat IS NULL OR a.last_heartbeat > ?) AND (a.status = 'degraded' OR a.status = 'online' AND a.last_heartbeat <= ?)", offline, degraded)
+		return "(a.last_heartbeat IS NULL OR a.last_heartbeat > ?) AND (a.status = 'degraded' OR a.status = 'online' AND a.last_heartbeat <= ?)", []any{offline, degraded}
 	case registry.Offline:
-		return s.Where("(a.status = 'offline' OR a.last_heartbeat <= ?)", offline)
+		return "(a.status = 'offline' OR a.last_heartbeat <= ?)", []any{offline}
 	default:
-		return s
+		return "", nil
 	}
 }
 
@@ -330,49 +426,23 @@ func relevance(words []string) string {
 	return "(" + strings.Join(sum, " + ") + ")"
 }
 
-// list reads how many agents there are, and a stretch of them: their ids come from an index, and only the rows of the
-// stretch are read.
-func (v *agents) list(ctx context.Context, page ports.Page, most int, by func(*session) filter, order ...string) (out []registry.Agent, total int, err error) {
-	err = v.solo(ctx, func(ctx context.Context, c *session) error {
-		out, total = nil, 0
-		f := by(c)
-		var ids []string
-		if ids, total, err = f.collect(ctx, c, page, most, order); err != nil {
-			return c.store.wrap(err, "find agents")
-		}
-		if total <= page.Offset && total <= most {
-			return nil
-		}
-		if total > most { // too many to collect: along the order
-			if f.broad != "" {
-				order[0] = f.broad
-			}
-			q := f.from(c, total).ColumnExpr("a.id").Limit(int64(page.Limit)).Offset(int64(page.Offset))
-			for _, o := range order {
-				q = q.OrderExpr(o)
-			}
-			ids = nil
-			if err := q.Scan(ctx, &ids); err != nil {
-				return c.store.wrap(err, "find agents")
-			}
-		}
-		if len(ids) == 0 {
-			return nil
-		}
-		var rows []agentRow
-		err := c.bun.NewSelect().TableExpr("agents AS a").ColumnExpr(agentColumns).Where("a.id IN (?)", bun.List(ids)).Scan(ctx, &rows)
-		if err != nil {
-			return c.store.wrap(err, "list agents")
-		}
-		slices.SortFunc(rows, func(a, b agentRow) int { return cmp.Compare(slices.Index(ids, a.ID), slices.Index(ids, b.ID)) })
-		if total > most && len(rows) == page.Limit {
-			total = max(total, page.Offset+len(rows)+1)
-		}
-		out, err = convert(rows, agentRow.domain)
-		return err
-	})
-	if err != nil {
-		return nil, 0, err
+// list reads how many agents there are, up to one more than most, and a stretch of them: their ids come from an index, and
+// only the rows of the stretch are read. known is how many there are if that is known already, else 0.
+func list(ctx context.Context, c *session, page ports.Page, most, known int, f filter, after *place, order ...string) (rows []agentRow, total int, err error) {
+	if total = known; total == 0 {
+		total, err = f.count(ctx, c, most, order[0])
 	}
-	return out, total, nil
+	if err != nil || total == 0 || total <= page.Offset && total <= most {
+		return nil, total, err
+	}
+	if total > most && f.broad != "" {
+		order[0] = f.broad
+	}
+	first := "f.first"
+	if strings.HasSuffix(order[0], " DESC") {
+		first += " DESC"
+	}
+	err = c.bun.NewSelect().TableExpr("(?) AS f", f.stretch(c, page, total, most, after, order)).Join("JOIN agents AS a ON a.id = f.id").
+		ColumnExpr(agentColumns).OrderExpr(first).OrderExpr(order[1]).Scan(ctx, &rows)
+	return rows, total, err
 }

@@ -26,8 +26,8 @@ var (
 	qInsertSeal = hot(`INSERT INTO ledger_seals (` + sealColumns + `, marks) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (n) DO NOTHING`)
 	qSeals      = hot(`SELECT ` + sealColumns + `, marks FROM ledger_seals WHERE n > ? ORDER BY n LIMIT ?`)
 	qBooked     = hot(`SELECT e.seq, e.id, e.transfer_id, e.account, e.type, e.amount, e.balance_after, e.at, COALESCE(x.key, ''), COALESCE(x.reference, ''),
-		COALESCE(x.description, ''), COALESCE(x.at, 0) FROM ledger_entries AS e LEFT JOIN ledger_transfers AS x ON x.id = e.transfer_id
-		WHERE e.seq > ? AND e.seq <= ? ORDER BY e.seq LIMIT ?`)
+		COALESCE(x.description, ''), COALESCE(x.at, 0) FROM (SELECT * FROM ledger_entries WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?) AS e
+		{transfers} ORDER BY e.seq`)
 	qBalances  = hot(`SELECT user_id, ` + accountColumns + ` FROM ledger_accounts WHERE user_id > ? ORDER BY user_id LIMIT ?`)
 	qOpenHolds = hot(`SELECT id, requester_user_id, price FROM tasks WHERE ` + openStatus + ` AND price > 0 AND id > ? ORDER BY id LIMIT ?`)
 	qEmpty     = hot(`SELECT id FROM ledger_transfers EXCEPT SELECT transfer_id FROM ledger_entries ORDER BY 1 LIMIT ?`)

@@ -39,8 +39,8 @@ func arrays(kinds string) string {
 	return "unnest(" + strings.Join(out, ", ") + ")"
 }
 
-// numbered is arrays as the rows of u, whose columns are c0, c1 … and last n, the place of the row.
-func numbered(kinds string) string {
+// rowsOf is arrays as the rows of u, whose columns are c0, c1 … and last n, the place of the row.
+func rowsOf(kinds string) string {
 	var names strings.Builder
 	for i := range kinds {
 		fmt.Fprintf(&names, "c%d, ", i)

@@ -60,11 +60,11 @@ func TestTheLastWordCounts(t *testing.T) {
 	s := New(Config{Dialect: Dialect{Bulk: true}})
 	defer func() { require.NoError(t, s.Close()) }()
 	save := func(id, status string) *call {
-		args := make([]any, 17)
+		args := make([]any, len(qSaveTask.bulk.kinds))
 		for i := range args {
 			args[i] = 0
 		}
-		args[0], args[6], args[7], args[13], args[14], args[15], args[16] = status, "", "", "", "", "", id
+		args[0], args[6], args[7], args[14], args[15], args[16], args[17] = status, "", "", "", "", "", id
 		return &call{statement: qSaveTask, args: args}
 	}
 	calls := []*call{save("a", "1"), save("b", "1"), save("a", "2")}
@@ -73,7 +73,7 @@ func TestTheLastWordCounts(t *testing.T) {
 	sent, err := lots[0].sent(s)
 	require.NoError(t, err)
 	require.Equal(t, []string{"2", "1"}, sent.Args[0])
-	require.Equal(t, []string{"a", "b"}, sent.Args[16])
+	require.Equal(t, []string{"a", "b"}, sent.Args[17])
 	sent.Rows = 1
 	require.ErrorIs(t, lots[0].answered(sent), errShort, "one of them was not there")
 	sent.Rows = 2

@@ -26,12 +26,12 @@ var (
 		ON CONFLICT (id) DO UPDATE SET run_at = CASE WHEN excluded.run_at < jobs.run_at THEN excluded.run_at ELSE jobs.run_at END`), kinds: "tttbbbtbt", key: []int{0}})
 	qClaim = hot(`UPDATE jobs SET attempt = attempt + 1, lease_owner = ?, lease_until = ?
 		WHERE id = ? AND run_at <= ? AND (lease_owner = '' OR lease_until <= ?) RETURNING kind, subject, run_at, priority, attempt, trace`).ranked(rankJob, 2).ofJobs().
-		inBulk(fenced(`UPDATE jobs AS j SET attempt = j.attempt + 1, lease_owner = u.c0, lease_until = u.c1 FROM `+numbered("tbtbb")+`
+		inBulk(fenced(`UPDATE jobs AS j SET attempt = j.attempt + 1, lease_owner = u.c0, lease_until = u.c1 FROM `+rowsOf("tbtbb")+`
 		WHERE j.id = u.c2 AND j.run_at <= u.c3 AND (j.lease_owner = '' OR j.lease_until <= u.c4) RETURNING u.n, j.kind, j.subject, j.run_at, j.priority, j.attempt, j.trace`, "tbtbb", 2))
 	qFinish = hot(`DELETE FROM jobs WHERE id = ? AND lease_owner = ? AND attempt = ?`).ranked(rankDone, 0).ofJobs().
-		inBulk(fenced(`DELETE FROM jobs AS j USING `+numbered("ttb")+` WHERE j.id = u.c0 AND j.lease_owner = u.c1 AND j.attempt = u.c2 RETURNING u.n`, "ttb", 0))
+		inBulk(fenced(`DELETE FROM jobs AS j USING `+rowsOf("ttb")+` WHERE j.id = u.c0 AND j.lease_owner = u.c1 AND j.attempt = u.c2 RETURNING u.n`, "ttb", 0))
 	qRetry = hot(`UPDATE jobs SET run_at = ?, lease_owner = '', lease_until = 0 WHERE id = ? AND lease_owner = ? AND attempt = ?`).ranked(rankDone, 1).ofJobs().
-		inBulk(fenced(`UPDATE jobs AS j SET run_at = u.c0, lease_owner = '', lease_until = 0 FROM `+numbered("bttb")+` WHERE j.id = u.c1 AND j.lease_owner = u.c2 AND j.attempt = u.c3 RETURNING u.n`, "bttb", 1))
+		inBulk(fenced(`UPDATE jobs AS j SET run_at = u.c0, lease_owner = '', lease_until = 0 FROM `+rowsOf("bttb")+` WHERE j.id = u.c1 AND j.lease_owner = u.c2 AND j.attempt = u.c3 RETURNING u.n`, "bttb", 1))
 	// A job that is locked is just being finished. In its turn it is last, as those that finish them are.
 	qExtend  = hot(`UPDATE jobs SET lease_until = ? WHERE id IN (SELECT id FROM jobs WHERE lease_owner = ? AND lease_owner <> ''{skip})`).ranked(rankDone, 1).ofJobs()
 	qRelease = hot(`UPDATE jobs SET lease_owner = '', lease_until = 0 WHERE lease_owner <> '' AND lease_owner <> ?`).ranked(rankJob, 0).ofJobs()

@@ -25,7 +25,7 @@ const (
 var (
 	qBalance     = hot(`SELECT ` + accountColumns + ` FROM ledger_accounts WHERE user_id = ?`)
 	qLockBalance = hot(`SELECT `+accountColumns+` FROM ledger_accounts WHERE user_id = ?{lock}`).ranked(rankMoney, 0).
-			inBulk(reads(`SELECT u.n, `+columnsOf("a", accountColumns)+` FROM `+numbered("t")+` JOIN ledger_accounts AS a ON a.user_id = u.c0 ORDER BY u.n{lock} OF a`, "t"))
+			inBulk(reads(`SELECT u.n, `+columnsOf("a", accountColumns)+` FROM `+rowsOf("t")+` JOIN ledger_accounts AS a ON a.user_id = u.c0 ORDER BY u.n{lock} OF a`, "t"))
 	qOpenAccount    = hot(`INSERT INTO ledger_accounts (user_id, `+accountColumns+`) VALUES (?, 0, 0, 0, 0, 0, 0, 0) ON CONFLICT (user_id) DO NOTHING`).ranked(rankMoney, 0)
 	qTransfer       = hot(`SELECT 1 FROM ledger_transfers WHERE key = ?`)
 	qInsertTransfer = hot(`INSERT INTO ledger_transfers (id, key, reference, description, at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING`).
@@ -44,7 +44,7 @@ var (
 	qChangePurse = hot(`UPDATE ledger_accounts SET available = available + ?, held = held + ?, granted = granted + ?, purchased = purchased + ?,
 		earned = earned + ?, spent = spent + ?, reversed = reversed + ? WHERE user_id = ?`).ranked(rankMoney, 7).
 		inBulk(changes(`UPDATE ledger_accounts AS a SET available = a.available + u.c0, held = a.held + u.c1, granted = a.granted + u.c2, purchased = a.purchased + u.c3,
-		earned = a.earned + u.c4, spent = a.spent + u.c5, reversed = a.reversed + u.c6 FROM `+numbered("bbbbbbbt")+` WHERE a.user_id = u.c7`, "bbbbbbbt", true, 7))
+		earned = a.earned + u.c4, spent = a.spent + u.c5, reversed = a.reversed + u.c6 FROM `+rowsOf("bbbbbbbt")+` WHERE a.user_id = u.c7`, "bbbbbbbt", true, 7))
 	qInsertEntries = hotMulti(`INSERT INTO ledger_entries (id, transfer_id, account, type, amount, balance_after, at)`, "ttttbbb", ``)
 	qAccountTotal  = hot(`SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM ledger_entries WHERE account = ? AND seq > ?`)
 	qImbalance     = hot(`SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM ledger_entries`)

@@ -20,40 +20,47 @@ import (
 
 // views are the stores over one access.
 type views struct {
-	users     users
-	sessions  sessions
-	keys      keys
-	agents    agents
-	tasks     tasks
-	ledger    books
-	trust     trusts
-	jobs      jobs
-	answers   answers
-	workflows workflows
-	runs      runs
-	purchases purchases
-	payments  payments
-	grants    grants
-	usage     usage
-	accounts  accounts
-	callBacks callBacks
+	users      users
+	sessions   sessions
+	keys       keys
+	agents     agents
+	tasks      tasks
+	ledger     books
+	trust      trusts
+	jobs       jobs
+	answers    answers
+	workflows  workflows
+	runs       runs
+	purchases  purchases
+	payments   payments
+	grants     grants
+	usage      usage
+	accounts   accounts
+	secrets    secrets
+	callBacks  callBacks
+	push       pushes
+	identities identities
+	tokens     tokens
+	letters    letters
 }
 
 func newViews(a access) *views {
-	return &views{users{a}, sessions{a}, keys{a}, agents{a}, tasks{a}, books{a}, trusts{a}, jobs{a}, answers{a}, workflows{a}, runs{a}, purchases{a}, payments{a}, grants{a}, usage{a}, accounts{a}, callBacks{a}}
+	return &views{users{a}, sessions{a}, keys{a}, agents{a}, tasks{a}, books{a}, trusts{a}, jobs{a}, answers{a}, workflows{a}, runs{a}, purchases{a}, payments{a}, grants{a}, usage{a}, accounts{a}, secrets{a}, callBacks{a}, pushes{a}, identities{a}, tokens{a}, letters{a}}
 }
 
 func (v *views) tx() ports.Tx {
 	return ports.Tx{
 		Users: &v.users, Sessions: &v.sessions, Keys: &v.keys, Agents: &v.agents, Tasks: &v.tasks, Ledger: &v.ledger, Trust: &v.trust, Jobs: &v.jobs, Answers: &v.answers,
-		Workflows: &v.workflows, Runs: &v.runs, Purchases: &v.purchases, Payments: &v.payments, Grants: &v.grants, Usage: &v.usage, CallBacks: &v.callBacks,
+		Workflows: &v.workflows, Runs: &v.runs, Purchases: &v.purchases, Payments: &v.payments, Grants: &v.grants, Usage: &v.usage, Secrets: &v.secrets, CallBacks: &v.callBacks, Push: &v.push,
+		Identities: &v.identities, Tokens: &v.tokens, Letters: &v.letters,
 	}
 }
 
 func (v *views) reads() ports.Reads {
 	return ports.Reads{
 		Users: &v.users, Sessions: &v.sessions, Keys: &v.keys, Agents: &v.agents, Tasks: &v.tasks, TaskLogs: &v.tasks, Ledger: &v.ledger, Trust: &v.trust, Jobs: &v.jobs, Answers: &v.answers,
-		Workflows: &v.workflows, Runs: &v.runs, RunLogs: &v.runs, Purchases: &v.purchases, Grants: &v.grants, Usage: &v.usage, Statements: &v.accounts, CallBacks: &v.callBacks,
+		Workflows: &v.workflows, Runs: &v.runs, RunLogs: &v.runs, Purchases: &v.purchases, Grants: &v.grants, Usage: &v.usage, Statements: &v.accounts, Secrets: &v.secrets, CallBacks: &v.callBacks, Push: &v.push,
+		Identities: &v.identities, Tokens: &v.tokens, Letters: &v.letters,
 	}
 }
 
@@ -140,10 +147,25 @@ type userRow struct {
 	PasswordHash string        `bun:"password_hash"`
 	Role         identity.Role `bun:"role"`
 	CreatedAt    micros        `bun:"created_at"`
+
+	VerifiedAt   sql.NullInt64 `bun:"verified_at"`
+	PendingEmail string        `bun:"pending_email"`
+	DisabledAt   sql.NullInt64 `bun:"disabled_at"`
+	DeletedAt    sql.NullInt64 `bun:"deleted_at"`
 }
 
 func (r userRow) domain() identity.User {
-	return identity.User{ID: r.ID, Email: r.Email, PasswordHash: r.PasswordHash, Role: r.Role, CreatedAt: r.CreatedAt.time()}
+	return identity.User{
+		ID: r.ID, Email: r.Email, PasswordHash: r.PasswordHash, Role: r.Role, CreatedAt: r.CreatedAt.time(),
+		VerifiedAt: maybeTime(r.VerifiedAt), PendingEmail: r.PendingEmail, DisabledAt: maybeTime(r.DisabledAt), DeletedAt: maybeTime(r.DeletedAt),
+	}
+}
+
+func userRowOf(u identity.User) userRow {
+	return userRow{
+		ID: u.ID, Email: u.Email, PasswordHash: u.PasswordHash, Role: u.Role, CreatedAt: at(u.CreatedAt),
+		VerifiedAt: maybeAt(u.VerifiedAt), PendingEmail: u.PendingEmail, DisabledAt: maybeAt(u.DisabledAt), DeletedAt: maybeAt(u.DeletedAt),
+	}
 }
 
 type sessionRow struct {
@@ -154,11 +176,14 @@ type sessionRow struct {
 	CreatedAt  micros `bun:"created_at"`
 	LastSeenAt micros `bun:"last_seen_at"`
 	ExpiresAt  micros `bun:"expires_at"`
+	Address    string `bun:"address"`
+	Device     string `bun:"device"`
 }
 
 func (r sessionRow) domain() identity.Session {
 	return identity.Session{
 		TokenHash: r.TokenHash, UserID: r.UserID, CreatedAt: r.CreatedAt.time(), LastSeenAt: r.LastSeenAt.time(), ExpiresAt: r.ExpiresAt.time(),
+		Address: r.Address, Device: r.Device,
 	}
 }
 
@@ -324,6 +349,7 @@ type taskRow struct {
 	Told             int64          `bun:"told"`
 	Tried            int            `bun:"tried"`
 	AwaitsInput      int            `bun:"awaits_input"`
+	Push             int            `bun:"push"`
 	ErrorCode        sql.NullString `bun:"error_code"`
 	ErrorMessage     sql.NullString `bun:"error_message"`
 	Title            string         `bun:"title"`
@@ -334,15 +360,15 @@ type taskRow struct {
 
 const taskColumns = `id, status, requester_user_id, requester_agent_id, agent_id, agent_owner_id, skill_id, max_budget, price, attempts, timeout,
 	created_at, started_at, updated_at, timeout_at, completed_at, workflow_run_id, step_index, remote_task_id, context_id, last_seq,
-	conversation, verbatim, asked, told, tried, awaits_input, error_code, error_message, title, description, input, output`
+	conversation, verbatim, asked, told, tried, awaits_input, push, error_code, error_message, title, description, input, output`
 
-const taskColumnCount = 33
+const taskColumnCount = 34
 
 func (r *taskRow) dest() []any {
 	return []any{
 		&r.ID, &r.Status, &r.RequesterUserID, &r.RequesterAgentID, &r.AgentID, &r.AgentOwnerID, &r.SkillID, &r.MaxBudget, &r.Price, &r.Attempts, &r.Timeout,
 		&r.CreatedAt, &r.StartedAt, &r.UpdatedAt, &r.TimeoutAt, &r.CompletedAt, &r.WorkflowRunID, &r.StepIndex, &r.RemoteTaskID, &r.ContextID, &r.LastSeq,
-		&r.Conversation, &r.Verbatim, &r.Asked, &r.Told, &r.Tried, &r.AwaitsInput, &r.ErrorCode, &r.ErrorMessage, &r.Title, &r.Description, &r.Input, &r.Output,
+		&r.Conversation, &r.Verbatim, &r.Asked, &r.Told, &r.Tried, &r.AwaitsInput, &r.Push, &r.ErrorCode, &r.ErrorMessage, &r.Title, &r.Description, &r.Input, &r.Output,
 	}
 }
 
@@ -350,7 +376,7 @@ func (r *taskRow) values() []any {
 	return []any{
 		r.ID, string(r.Status), r.RequesterUserID, r.RequesterAgentID, r.AgentID, r.AgentOwnerID, r.SkillID, r.MaxBudget, r.Price, r.Attempts, int64(r.Timeout),
 		int64(r.CreatedAt), r.StartedAt, int64(r.UpdatedAt), int64(r.TimeoutAt), r.CompletedAt, r.WorkflowRunID, r.StepIndex, r.RemoteTaskID, r.ContextID, r.LastSeq,
-		r.Conversation, r.Verbatim, r.Asked, r.Told, r.Tried, r.AwaitsInput, r.ErrorCode, r.ErrorMessage, r.Title, r.Description, r.Input, r.Output,
+		r.Conversation, r.Verbatim, r.Asked, r.Told, r.Tried, r.AwaitsInput, r.Push, r.ErrorCode, r.ErrorMessage, r.Title, r.Description, r.Input, r.Output,
 	}
 }
 
@@ -359,7 +385,7 @@ func taskRowOf(t task.Task) taskRow {
 		ID: t.ID, Status: t.Status, RequesterUserID: t.RequesterUserID, RequesterAgentID: t.RequesterAgentID, AgentID: t.AgentID, AgentOwnerID: t.AgentOwnerID,
 		SkillID: t.SkillID, Price: int64(t.Price), Attempts: t.Attempts, Timeout: t.Timeout, CreatedAt: at(t.CreatedAt), StartedAt: maybeAt(t.StartedAt),
 		UpdatedAt: at(t.UpdatedAt), TimeoutAt: at(t.TimeoutAt), CompletedAt: maybeAt(t.CompletedAt), WorkflowRunID: t.WorkflowRunID,
-		RemoteTaskID: t.RemoteTaskID, ContextID: t.ContextID, LastSeq: t.LastSeq, Conversation: t.Conversation, Verbatim: number(t.Verbatim), Asked: t.Asked, Told: t.Told, Tried: t.Tried, AwaitsInput: number(t.AwaitsInput), Title: t.Title, Description: t.Description, Input: raw(t.Input), Output: raw(t.Output),
+		RemoteTaskID: t.RemoteTaskID, ContextID: t.ContextID, LastSeq: t.LastSeq, Conversation: t.Conversation, Verbatim: number(t.Verbatim), Asked: t.Asked, Told: t.Told, Tried: t.Tried, AwaitsInput: number(t.AwaitsInput), Push: number(t.Push), Title: t.Title, Description: t.Description, Input: raw(t.Input), Output: raw(t.Output),
 	}
 	if t.MaxBudget != nil {
 		r.MaxBudget = sql.NullInt64{Int64: int64(*t.MaxBudget), Valid: true}
@@ -380,7 +406,7 @@ func (r *taskRow) domain() task.Task {
 		AgentID: r.AgentID, AgentOwnerID: r.AgentOwnerID, SkillID: r.SkillID, Input: unraw(r.Input), Output: unraw(r.Output), Price: credits.Amount(r.Price),
 		Attempts: r.Attempts, Timeout: r.Timeout, CreatedAt: r.CreatedAt.time(), StartedAt: maybeTime(r.StartedAt), UpdatedAt: r.UpdatedAt.time(),
 		TimeoutAt: r.TimeoutAt.time(), CompletedAt: maybeTime(r.CompletedAt), WorkflowRunID: r.WorkflowRunID, RemoteTaskID: r.RemoteTaskID, ContextID: r.ContextID,
-		LastSeq: r.LastSeq, Conversation: r.Conversation, Verbatim: r.Verbatim != 0, Asked: r.Asked, Told: r.Told, Tried: r.Tried, AwaitsInput: r.AwaitsInput != 0,
+		LastSeq: r.LastSeq, Conversation: r.Conversation, Verbatim: r.Verbatim != 0, Asked: r.Asked, Told: r.Told, Tried: r.Tried, AwaitsInput: r.AwaitsInput != 0, Push: r.Push != 0,
 	}
 	if r.MaxBudget.Valid {
 		b := credits.Amount(r.MaxBudget.Int64)

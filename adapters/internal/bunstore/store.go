@@ -63,6 +63,8 @@ type Dialect struct {
 	Duplicate func(error) bool
 	// Retryable tells an error after which the same transaction may well succeed.
 	Retryable func(error) bool
+	// Transfers joins the transfer x of each entry e, if there is one, by its id; there are few entries, and many transfers.
+	Transfers string
 	// Snapshot begins a transaction that reads what was committed when it first read, and holds up nobody.
 	Snapshot string
 	// NewestEntry reads the newest number that was drawn for an entry of the ledger, committed or not; NextWriter one that
@@ -72,11 +74,21 @@ type Dialect struct {
 	// Lost tells that the connection is gone. A COMMIT that ends so may have happened.
 	Lost func(error) bool
 
-	// Text narrows discovery to agents that may match all words, by means of an index. It may let too many pass. "" is
-	// all of them. nil: there is no such index.
-	Text func(words []string) (where string, args []any)
-	// TextIsExact is up to how many letters of a word Text lets none pass that does not match; 0 where it is never sure.
+	// Text narrows discovery to agents that may match all words, by means of an index that is joined to agents AS a. It may let
+	// too many pass. "" is all of them. nil: there is no such index.
+	Text func(words []string) (from, where string, args []any)
+	// TextIsExact is up to how many letters of a word Entries lets none pass that does not match.
 	TextIsExact int
+
+	// Index is a statement that brings an index of agents up to date with what one of them, its parameter, is found by; ""
+	// where all indexes see to themselves.
+	Index string
+	// Cached is what goes before the parameters of a statement whose plan the connection is to keep; nil for nothing.
+	Cached []any
+	// Entries asks for all words and terms, in the band of trust whose two digits take the place of mark: index asks the index of
+	// agents, agent_index, and row a row of it. What row is for one word, with A, B or D after it, asks for it in the name, the skills or
+	// the description. nil: there is no such index.
+	Entries func(words, anyTag []string, skillID, category string) (index, row, mark string)
 }
 
 // Config is what a store is made of. Write and Read may be the same.
@@ -197,10 +209,15 @@ var qPing = hot(`SELECT 1 FROM users LIMIT 1`)
 
 // compile puts the dialect's words into a statement.
 func (d Dialect) compile(text string) string {
-	text = strings.NewReplacer("{lock}", d.Lock, "{skip}", d.Skip, "{logs}", d.Logs).Replace(text)
+	text = strings.NewReplacer("{lock}", d.Lock, "{skip}", d.Skip, "{logs}", d.Logs, "{transfers}", d.Transfers, "{index}", d.Index).Replace(text)
 	if !d.Numbered {
 		return text
 	}
+	return numbered(text)
+}
+
+// numbered makes parameters of question marks.
+func numbered(text string) string {
 	var out strings.Builder
 	n := 0
 	for _, c := range text { // no statement has a question mark in a literal

@@ -26,14 +26,14 @@ const openStatus = `status IN ('pending', 'assigned', 'running')`
 var (
 	qTask     = hot(`SELECT ` + taskColumns + ` FROM tasks WHERE id = ?`)
 	qLockTask = hot(`SELECT `+taskColumns+` FROM tasks WHERE id = ?{lock}`).ranked(rankTask, 0).locks("task").
-			inBulk(reads(`SELECT u.n, `+columnsOf("t", taskColumns)+` FROM `+numbered("t")+` JOIN tasks AS t ON t.id = u.c0 ORDER BY u.n{lock} OF t`, "t"))
+			inBulk(reads(`SELECT u.n, `+columnsOf("t", taskColumns)+` FROM `+rowsOf("t")+` JOIN tasks AS t ON t.id = u.c0 ORDER BY u.n{lock} OF t`, "t"))
 	qInsertTask = hot(`INSERT INTO tasks (` + taskColumns + `) VALUES (?` + strings.Repeat(", ?", taskColumnCount-1) + `) ON CONFLICT (id) DO NOTHING`).
-			inBulk(inserts(`INSERT INTO tasks (`+taskColumns+`)`, "tttttttBbbbbBbbBtBttbtbbbbbTTttTT", `ON CONFLICT (id) DO NOTHING`))
+			inBulk(inserts(`INSERT INTO tasks (`+taskColumns+`)`, "tttttttBbbbbBbbBtBttbtbbbbbbTTttTT", `ON CONFLICT (id) DO NOTHING`))
 	qSaveTask = hot(`UPDATE tasks SET status = ?, attempts = ?, started_at = ?, updated_at = ?, timeout_at = ?, completed_at = ?, remote_task_id = ?,
-		context_id = ?, last_seq = ?, asked = ?, told = ?, tried = ?, awaits_input = ?, error_code = ?, error_message = ?, output = ? WHERE id = ?`).
+		context_id = ?, last_seq = ?, asked = ?, told = ?, tried = ?, awaits_input = ?, push = ?, error_code = ?, error_message = ?, output = ? WHERE id = ?`).
 		inBulk(changes(`UPDATE tasks AS t SET status = u.c0, attempts = u.c1, started_at = u.c2, updated_at = u.c3, timeout_at = u.c4, completed_at = u.c5, remote_task_id = u.c6,
-		context_id = u.c7, last_seq = u.c8, asked = u.c9, told = u.c10, tried = u.c11, awaits_input = u.c12, error_code = u.c13, error_message = u.c14, output = u.c15
-		FROM `+numbered("tbBbbBttbbbbbTTTt")+` WHERE t.id = u.c16`, "tbBbbBttbbbbbTTTt", true, 16))
+		context_id = u.c7, last_seq = u.c8, asked = u.c9, told = u.c10, tried = u.c11, awaits_input = u.c12, push = u.c13, error_code = u.c14, error_message = u.c15, output = u.c16
+		FROM `+rowsOf("tbBbbBttbbbbbbTTTt")+` WHERE t.id = u.c17`, "tbBbbBttbbbbbbTTTt", true, 17))
 	qInsertEvents = hotMulti(`INSERT INTO task_events (task_id, seq, kind, status, at, body)`, "tbttbt", `ON CONFLICT (task_id, seq) DO NOTHING`)
 	qEvents       = hot(`SELECT seq, kind, status, at, body FROM task_events WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?`)
 	qEventsOf8    = qEventsOf(8)
@@ -45,7 +45,7 @@ var (
 	// The task is the row with place 0; an event uses the columns of the task that have its type.
 	qHistory = hot(`SELECT 0 AS place, ` + taskColumns + ` FROM tasks WHERE id = ? UNION ALL
 		SELECT seq, kind, status, '', '', '', '', '', CAST(NULL AS BIGINT), 0, 0, 0, at, CAST(NULL AS BIGINT), 0, 0, CAST(NULL AS BIGINT), '', CAST(NULL AS BIGINT),
-		'', '', 0, '', 0, 0, 0, 0, 0, CAST(NULL AS TEXT), CAST(NULL AS TEXT), '', body, CAST(NULL AS TEXT), CAST(NULL AS TEXT)
+		'', '', 0, '', 0, 0, 0, 0, 0, 0, CAST(NULL AS TEXT), CAST(NULL AS TEXT), '', body, CAST(NULL AS TEXT), CAST(NULL AS TEXT)
 		FROM task_events WHERE task_id = ? AND kind IN ('message', 'artifact') ORDER BY 1`)
 )
 
@@ -307,7 +307,7 @@ func (v *tasks) Save(ctx context.Context, t task.Task, events []task.Event) erro
 	return v.do(ctx, func(ctx context.Context, c *session) error {
 		saved := &call{statement: qSaveTask, args: []any{
 			string(r.Status), r.Attempts, r.StartedAt, int64(r.UpdatedAt), int64(r.TimeoutAt), r.CompletedAt, r.RemoteTaskID,
-			r.ContextID, r.LastSeq, r.Asked, r.Told, r.Tried, r.AwaitsInput, r.ErrorCode, r.ErrorMessage, r.Output, r.ID,
+			r.ContextID, r.LastSeq, r.Asked, r.Told, r.Tried, r.AwaitsInput, r.Push, r.ErrorCode, r.ErrorMessage, r.Output, r.ID,
 		}}
 		added, err := eventCalls(t.ID, events)
 		if err != nil {

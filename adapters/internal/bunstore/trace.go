@@ -18,7 +18,7 @@ var (
 	operations = []string{"SELECT", "INSERT", "UPDATE", "DELETE", "LOCK", "BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE"}
 	tables     = []string{
 		"users", "sessions", "api_keys", "agents", "agent_terms", "tasks", "task_events", "ledger_accounts", "ledger_transfers", "ledger_entries", "ledger_seals",
-		"trust_profiles", "trust_events", "jobs", "answers",
+		"trust_profiles", "trust_events", "jobs", "answers", "push_configs",
 	}
 )
 

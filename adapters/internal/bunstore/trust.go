@@ -39,7 +39,7 @@ func overwritten(columns string) string {
 
 var (
 	qProfile = hot(`SELECT ` + profileColumns + ` FROM trust_profiles WHERE agent_id = ?`).
-			inBulk(reads(`SELECT u.n, `+columnsOf("p", profileColumns)+` FROM `+numbered("t")+` JOIN trust_profiles AS p ON p.agent_id = u.c0`, "t"))
+			inBulk(reads(`SELECT u.n, `+columnsOf("p", profileColumns)+` FROM `+rowsOf("t")+` JOIN trust_profiles AS p ON p.agent_id = u.c0`, "t"))
 	qGivenUp = hot(`SELECT ` + profileColumns + ` FROM trust_profiles WHERE agent_id IN (SELECT id FROM agents WHERE owner_user_id = ? AND deleted_at IS NOT NULL)
 		ORDER BY score, agent_id LIMIT 1`)
 	qDealings = hot(`SELECT COALESCE(p.owner_user_id, ''), COALESCE(p.tasks, 0), COALESCE(p.paid, 0), COALESCE(p.full_weight, 0), COALESCE(p.counted, 0), p.updated_at,
@@ -47,10 +47,10 @@ var (
 		FROM (SELECT 1 AS one) AS o LEFT JOIN trust_pairs AS p ON p.agent_id = ? AND p.user_id = ? LEFT JOIN trust_raters AS r ON r.user_id = ?`).
 		inBulk(reads(`SELECT u.n, COALESCE(p.owner_user_id, ''), COALESCE(p.tasks, 0), COALESCE(p.paid, 0), COALESCE(p.full_weight, 0), COALESCE(p.counted, 0), p.updated_at,
 		COALESCE(r.standing, 0), COALESCE(r.seen, 0), COALESCE(r.agreed, 0), COALESCE(r.disagreed, 0)
-		FROM `+numbered("ttt")+` LEFT JOIN trust_pairs AS p ON p.agent_id = u.c0 AND p.user_id = u.c1 LEFT JOIN trust_raters AS r ON r.user_id = u.c2`, "ttt"))
+		FROM `+rowsOf("ttt")+` LEFT JOIN trust_pairs AS p ON p.agent_id = u.c0 AND p.user_id = u.c1 LEFT JOIN trust_raters AS r ON r.user_id = u.c2`, "ttt"))
 	// The agent's row stands for its evidence, of which there may be none yet.
 	qLockEvidence = hot(`SELECT 1 FROM agents WHERE id = ?{lock}`).ranked(rankAgent, 0).locks("evidence").
-			inBulk(reads(`SELECT u.n, 1 FROM `+numbered("t")+` JOIN agents AS a ON a.id = u.c0 ORDER BY u.n{lock} OF a`, "t"))
+			inBulk(reads(`SELECT u.n, 1 FROM `+rowsOf("t")+` JOIN agents AS a ON a.id = u.c0 ORDER BY u.n{lock} OF a`, "t"))
 	qSavePair = hot(`INSERT INTO trust_pairs (agent_id, user_id, ` + savedPair + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (agent_id, user_id) DO UPDATE SET ` + overwritten(savedPair)).
 		inBulk(overwrites(`INSERT INTO trust_pairs (agent_id, user_id, `+savedPair+`)`, "tttffffb", `ON CONFLICT (agent_id, user_id) DO UPDATE SET `+overwritten(savedPair), 0, 1))
@@ -61,12 +61,17 @@ var (
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`).
 		inBulk(inserts(`INSERT INTO trust_events (id, agent_id, seq, type, score, weight, speed, damping, score_before, score_after, task_id, reason, created_at)`, "ttbtffffffttb", `ON CONFLICT DO NOTHING`))
 	qScore = hot(`UPDATE agents SET trust_score = ?, trust_bound = ? WHERE id = ? AND (trust_score <> ? OR trust_bound <> ?)`).
-		inBulk(changes(`UPDATE agents AS a SET trust_score = u.c0, trust_bound = u.c1 FROM `+numbered("fftff")+` WHERE a.id = u.c2 AND (a.trust_score <> u.c0 OR a.trust_bound <> u.c1)`, "fftff", false, 2))
+		inBulk(changes(`UPDATE agents AS a SET trust_score = u.c0, trust_bound = u.c1 FROM `+rowsOf("fftff")+` WHERE a.id = u.c2 AND (a.trust_score <> u.c0 OR a.trust_bound <> u.c1)`, "fftff", false, 2))
 	qJudge = hot(`INSERT INTO trust_raters (user_id, standing, seen, agreed, disagreed) VALUES (?, 0, 0, ?, ?)
 		ON CONFLICT (user_id) DO UPDATE SET agreed = trust_raters.agreed + excluded.agreed, disagreed = trust_raters.disagreed + excluded.disagreed`).ranked(rankAccess, 0)
 	qStand = hot(`INSERT INTO trust_raters (user_id, standing, seen, agreed, disagreed) VALUES (?, ?, 1, 0, 0)
 		ON CONFLICT (user_id) DO UPDATE SET standing = excluded.standing, seen = 1`).ranked(rankAccess, 0)
 	qPayments = hot(`SELECT agent_id, user_id, owner_user_id, paid, full_weight, counted FROM trust_pairs WHERE (agent_id, user_id) > (?, ?) ORDER BY agent_id, user_id LIMIT ?`)
+	qPace     = hot(`SELECT weights, updated_at FROM trust_paces WHERE skill_id = ?`)
+	qLockPace = hot(`INSERT INTO trust_paces (skill_id, weights, updated_at) VALUES (?, '', 0)
+		ON CONFLICT (skill_id) DO UPDATE SET skill_id = excluded.skill_id RETURNING weights, updated_at`).ranked(rankAccess, 0).locks("pace")
+	qSavePace = hot(`UPDATE trust_paces SET weights = ?, updated_at = ? WHERE skill_id = ?`)
+	qDamped   = hot(`SELECT agent_id, damping FROM trust_profiles WHERE damping < 1 AND agent_id > ? ORDER BY agent_id LIMIT ?`)
 	qScoreAt  = hot(`SELECT score_after FROM trust_events WHERE agent_id = ? AND created_at < ? ORDER BY created_at DESC, id DESC LIMIT 1`)
 )
 
@@ -260,6 +265,45 @@ func (v *trusts) Stand(ctx context.Context, standing map[string]float64) error {
 	})
 }
 
+// Pace implements ports.TrustReader. One statement.
+func (v *trusts) Pace(ctx context.Context, skillID string) (trust.Pace, error) {
+	p, err := v.pace(ctx, qPace, skillID)
+	if errors.Is(err, sql.ErrNoRows) {
+		return trust.Pace{}, nil
+	}
+	return p, err
+}
+
+// LockPace implements ports.TrustStore. One statement.
+func (v *trusts) LockPace(ctx context.Context, skillID string) (trust.Pace, error) {
+	return v.pace(ctx, qLockPace, skillID)
+}
+
+func (v *trusts) pace(ctx context.Context, q statement, skillID string) (p trust.Pace, err error) {
+	var weights string
+	var updated micros
+	err = v.do(ctx, func(ctx context.Context, c *session) error {
+		return c.store.wrap(c.row(ctx, q, []any{skillID}, &weights, &updated), "read the pace of a skill")
+	})
+	if err != nil || weights == "" {
+		return trust.Pace{}, err
+	}
+	p.UpdatedAt = updated.time()
+	return p, unpack(weights, &p.Weights)
+}
+
+// SavePace implements ports.TrustStore. One statement.
+func (v *trusts) SavePace(ctx context.Context, skillID string, p trust.Pace) error {
+	weights, err := pack(p.Weights)
+	if err != nil {
+		return err
+	}
+	return v.do(ctx, func(ctx context.Context, c *session) error {
+		_, err := c.exec(ctx, qSavePace, weights, int64(at(p.UpdatedAt)), skillID)
+		return c.store.wrap(err, "save the pace of a skill")
+	})
+}
+
 // Payments implements ports.TrustReader. One statement.
 func (v *trusts) Payments(ctx context.Context, afterAgentID, afterUserID string, limit int) ([]trust.Payment, error) {
 	var out []trust.Payment
@@ -271,6 +315,21 @@ func (v *trusts) Payments(ctx context.Context, afterAgentID, afterUserID string,
 			out = append(out, p)
 			return err
 		}), "read payments")
+	})
+	return out, err
+}
+
+// Damped implements ports.TrustReader. One statement, by an index of the damped ones.
+func (v *trusts) Damped(ctx context.Context, afterAgentID string, limit int) ([]trust.Damping, error) {
+	var out []trust.Damping
+	err := v.do(ctx, func(ctx context.Context, c *session) error {
+		out = nil
+		return c.store.wrap(c.each(ctx, qDamped, []any{afterAgentID, limit}, func(scan func(...any) error) error {
+			var d trust.Damping
+			err := scan(&d.AgentID, &d.Damping)
+			out = append(out, d)
+			return err
+		}), "read damped agents")
 	})
 	return out, err
 }
@@ -293,6 +352,15 @@ func (v *trusts) ScoresAt(ctx context.Context, agentID string, moments []time.Ti
 
 // Events implements ports.TrustReader. One statement.
 func (v *trusts) Events(ctx context.Context, agentID string, page ports.Page) ([]trust.Event, int, error) {
+	return v.events(ctx, agentID, nil, page)
+}
+
+// EventsAfter implements ports.TrustReader. One statement, two at the end.
+func (v *trusts) EventsAfter(ctx context.Context, agentID string, after trust.Place, limit int) ([]trust.Event, int, error) {
+	return v.events(ctx, agentID, &after, ports.Page{Limit: limit})
+}
+
+func (v *trusts) events(ctx context.Context, agentID string, after *trust.Place, page ports.Page) ([]trust.Event, int, error) {
 	var rows []struct {
 		trustEventRow `bun:",extend"`
 		Total         int `bun:"total"`
@@ -301,16 +369,19 @@ func (v *trusts) Events(ctx context.Context, agentID string, page ports.Page) ([
 	err := v.solo(ctx, func(ctx context.Context, c *session) error {
 		rows, total = nil, 0
 		count := c.bun.NewSelect().TableExpr("trust_events AS e").ColumnExpr("count(*)").Where("e.agent_id = ?", agentID)
-		err := c.bun.NewSelect().TableExpr("trust_events AS e").ColumnExpr("e.*").ColumnExpr("(?) AS total", count).Where("e.agent_id = ?", agentID).
-			OrderExpr("e.created_at DESC, e.id DESC").Limit(int64(page.Limit)).Offset(int64(page.Offset)).Scan(ctx, &rows)
-		if err != nil {
+		q := c.bun.NewSelect().TableExpr("trust_events AS e").ColumnExpr("e.*").ColumnExpr("(?) AS total", count).Where("e.agent_id = ?", agentID).
+			OrderExpr("e.created_at DESC, e.id DESC").Limit(int64(page.Limit)).Offset(int64(page.Offset))
+		if after != nil {
+			q = q.Where("(e.created_at, e.id) < (?, ?)", after.At, after.ID)
+		}
+		if err := q.Scan(ctx, &rows); err != nil {
 			return c.store.wrap(err, "list trust events")
 		}
 		if len(rows) > 0 {
 			total = rows[0].Total
 			return nil
 		}
-		if page.Offset == 0 {
+		if page.Offset == 0 && after == nil {
 			return nil
 		}
 		return c.store.wrap(count.Scan(ctx, &total), "count trust events") // beyond the end

@@ -164,13 +164,13 @@ const (
 var (
 	qRun     = hot(`SELECT ` + runColumns + `, ` + runCreation + ` FROM workflow_runs r WHERE r.id = ?`)
 	qLockRun = hot(`SELECT `+runColumns+`, `+runCreation+` FROM workflow_runs r WHERE r.id = ?{lock}`).ranked(rankRun, 0).locks("run").
-			inBulk(reads(`SELECT u.n, `+runColumns+`, `+runCreation+` FROM `+numbered("t")+` JOIN workflow_runs AS r ON r.id = u.c0 ORDER BY u.n{lock} OF r`, "t"))
+			inBulk(reads(`SELECT u.n, `+runColumns+`, `+runCreation+` FROM `+rowsOf("t")+` JOIN workflow_runs AS r ON r.id = u.c0 ORDER BY u.n{lock} OF r`, "t"))
 	qInsertRun = hot(`INSERT INTO workflow_runs (id, workflow_id, owner_user_id, requester_agent_id, status, last_seq, created_at, started_at, completed_at, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`).
 			inBulk(inserts(`INSERT INTO workflow_runs (id, workflow_id, owner_user_id, requester_agent_id, status, last_seq, created_at, started_at, completed_at, state)`, "tttttbbBBt", `ON CONFLICT (id) DO NOTHING`))
 	qSaveRun = hot(`UPDATE workflow_runs SET status = ?, last_seq = ?, started_at = ?, completed_at = ?, state = ? WHERE id = ?`).
-			inBulk(changes(`UPDATE workflow_runs AS r SET status = u.c0, last_seq = u.c1, started_at = u.c2, completed_at = u.c3, state = u.c4 FROM `+numbered("tbBBtt")+` WHERE r.id = u.c5`, "tbBBtt", true, 5))
+			inBulk(changes(`UPDATE workflow_runs AS r SET status = u.c0, last_seq = u.c1, started_at = u.c2, completed_at = u.c3, state = u.c4 FROM `+rowsOf("tbBBtt")+` WHERE r.id = u.c5`, "tbBBtt", true, 5))
 	qOutputs = hot(`SELECT step, body FROM run_events WHERE run_id = ? AND kind = 'step_completed'`).
-			inBulk(reads(`SELECT u.n, e.step, e.body FROM `+numbered("t")+` JOIN run_events AS e ON e.run_id = u.c0 AND e.kind = 'step_completed'`, "t"))
+			inBulk(reads(`SELECT u.n, e.step, e.body FROM `+rowsOf("t")+` JOIN run_events AS e ON e.run_id = u.c0 AND e.kind = 'step_completed'`, "t"))
 	qRunEvents  = hot(`SELECT seq, kind, status, step, attempt, at, body FROM run_events WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?`)
 	qAddEvents  = hotMulti(`INSERT INTO run_events (run_id, seq, kind, status, step, attempt, at, body)`, "tbttbbbt", `ON CONFLICT (run_id, seq) DO NOTHING`)
 	qRuns       = hot(`SELECT ` + runColumns + `, ` + runCreation + ` FROM workflow_runs r WHERE r.workflow_id = ? ORDER BY r.created_at DESC, r.id DESC LIMIT ? OFFSET ?`)

@@ -167,6 +167,8 @@ func (n naiveSnapshot) Entries(_ context.Context, after int64, limit int) ([]led
 	return rest[:min(limit, len(rest))], nil
 }
 
+func (naiveSnapshot) Seals(context.Context, int64, int) ([]ledger.Seal, error) { return nil, nil }
+
 func (n naiveSnapshot) Balances(_ context.Context, after string, _ int) (out []ledger.Balance, err error) {
 	for _, id := range slices.Sorted(maps.Keys(n.s.balances)) {
 		if id > after {

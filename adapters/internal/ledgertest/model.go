@@ -75,6 +75,9 @@ func Model(t *testing.T, s ports.Store, ops int) {
 		if err := run(t.Context(), s, func(n int, what string) int { return rapid.IntRange(0, n-1).Draw(r, what) }); err != nil {
 			r.Fatal(err)
 		}
+		if err := seal(t.Context(), s); err != nil {
+			r.Fatal(err)
+		}
 	})
 	if err := Audit(t.Context(), s); err != nil {
 		t.Fatal(err)
@@ -324,18 +327,53 @@ func orNothing(err error) error {
 	return err
 }
 
+// seal seals what is settled.
+func seal(ctx context.Context, s ports.Store) error {
+	last, err := s.Read().Audit.LastSeal(ctx)
+	if err != nil {
+		return err
+	}
+	to, err := s.Read().Audit.Settled(ctx)
+	if err != nil {
+		return err
+	}
+	entries, err := s.Read().Audit.Entries(ctx, last.To, to, ledger.SealSize)
+	if err != nil || len(entries) == 0 {
+		return err
+	}
+	next := last.Next(entries, time.Unix(0, 0))
+	return s.Update(ctx, func(ctx context.Context, tx ports.Tx) error { return tx.Ledger.Seal(ctx, next) })
+}
+
 // Audit works the ledger out again from its entries. What is held is not compared with the tasks, as there are none.
 func Audit(ctx context.Context, s ports.Store) error {
 	const page = 5_000
 	return s.Read().Audit.Snapshot(ctx, func(ctx context.Context, snap ports.LedgerSnapshot) error {
 		a := ledger.NewAudit(nil)
 		held := map[string]credits.Amount{}
+		var seals []ledger.Seal
+		for after := int64(0); ; {
+			some, err := snap.Seals(ctx, after, page)
+			if err != nil {
+				return err
+			}
+			if len(some) == 0 {
+				break
+			}
+			seals = append(seals, some...)
+			after = seals[len(seals)-1].N
+		}
+		sealed := int64(0)
 		for after := int64(0); ; {
 			entries, err := snap.Entries(ctx, after, page)
 			if err != nil {
 				return err
 			}
 			for _, e := range entries {
+				for len(seals) > 0 && e.Seq > sealed {
+					a.Seal(seals[0])
+					sealed, seals = seals[0].To, seals[1:]
+				}
 				a.Entry(e)
 				if _, available, user := e.Account.User(); user && !available {
 					held[e.Reference] += e.Amount

@@ -2,10 +2,11 @@
 //
 // The server is the one that NEXUS_TEST_DATABASE_URL names; else one that is started for the test binary out of what is
 // installed, in a temporary folder on a free port; else, as root on Debian, it is installed first; else it is a container,
-// where docker works. There is no way to skip: without a server the test fails and says what to do.
+// where docker works. NEXUS_TEST_SHARED_BUFFERS is how much memory a started one keeps pages in, for benchmarks. There is no way to skip: without a server the test fails and says what to do.
 package postgrestest
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -23,7 +24,10 @@ import (
 	"github.com/nexus-protocol/nexus/adapters/internal/testrig"
 )
 
-const variable = "NEXUS_TEST_DATABASE_URL"
+const (
+	variable = "NEXUS_TEST_DATABASE_URL"
+	buffers  = "NEXUS_TEST_SHARED_BUFFERS"
+)
 
 var server struct {
 	once sync.Once
@@ -114,7 +118,7 @@ func Start(bin string) (base *url.URL, stop func(), err error) {
 		return nil, nil, errors.Join(err, home.Remove())
 	}
 	srv, err := home.Serve(filepath.Join(bin, "postgres"), "-D", data, "-p", port, "-c", "listen_addresses=127.0.0.1",
-		"-c", "unix_socket_directories="+home.Dir, "-c", "max_connections=200", "-c", "shared_buffers=128MB")
+		"-c", "unix_socket_directories="+home.Dir, "-c", "max_connections=200", "-c", "shared_buffers="+cmp.Or(os.Getenv(buffers), "128MB"))
 	if err != nil {
 		return nil, nil, errors.Join(err, home.Remove())
 	}
@@ -128,7 +132,7 @@ func startContainer() (base *url.URL, stop func(), err error) {
 	}
 	srv, err := testrig.Container{
 		Image: "postgres:17", Port: "5432", Options: []string{"-e", "POSTGRES_USER=nexus", "-e", "POSTGRES_DB=postgres", "-e", "POSTGRES_HOST_AUTH_METHOD=trust"},
-		Args: []string{"-c", "max_connections=200", "-c", "shared_buffers=128MB"},
+		Args: []string{"-c", "max_connections=200", "-c", "shared_buffers=" + cmp.Or(os.Getenv(buffers), "128MB")},
 	}.Serve(port)
 	if err != nil {
 		return nil, nil, err

@@ -118,7 +118,7 @@ func (s *Stripe) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.Header.Get("Authorization") != "Bearer "+SecretKey {
-		refuse(w, http.StatusUnauthorized, "invalid_request_error", "Invalid API Key provided")
+		refuse(w, http.StatusUnauthorized, "invalid_request_error", "Authorization was "+r.Header.Get("Authorization"))
 		return
 	}
 	form, err := url.ParseQuery(string(body))

@@ -1,5 +1,6 @@
 // The official JavaScript SDK as of A2A 0.3 before the gateway. Prints a line "restart" and goes on when one comes in.
 import assert from 'node:assert/strict';
+import http from 'node:http';
 import readline from 'node:readline/promises';
 import { ClientFactory, ClientFactoryOptions, JsonRpcTransportFactory } from 'a2a03/client';
 
@@ -48,11 +49,41 @@ await refused(client.getTask({ id: 'nobody' }), /not ?found/i);
 await refused(client.sendMessage(says('x', { taskId: open.id })), /already|cancelled|not ?supported/i);
 await refused(all(client.resubscribeTask({ id: 'nobody' })), /not ?found/i);
 
-// A task outlives the server: it is being worked on when that is killed.
-const long = await client.sendMessage({ ...says('test-resubscribe-message-id'), configuration: { blocking: false } });
+// Push notifications: set, get, list, delete.
+const told = [];
+const hook = http.createServer(async (req, res) => {
+  let body = '';
+  for await (const part of req) body += part;
+  told.push({ headers: req.headers, task: JSON.parse(body) });
+  res.end();
+});
+await new Promise((up) => { hook.listen(0, '127.0.0.1', up); });
+const url = `http://127.0.0.1:${hook.address().port}/hook`;
+assert.ok((await echo.getAgentCard()).capabilities.pushNotifications);
+// A task outlives the server: it is being worked on when that is killed. So does the wish to be told of it.
+const configuration = { blocking: false, pushNotificationConfig: { url, token: 'tok', authentication: { schemes: ['Bearer'], credentials: 'let-me-in' } } };
+const long = await client.sendMessage({ ...says('test-resubscribe-message-id'), configuration });
+const first = await client.getTaskPushNotificationConfig({ id: long.id });
+assert.equal(first.pushNotificationConfig.url, url);
+assert.deepEqual(first.pushNotificationConfig.authentication.schemes, ['Bearer']);
+const place = { taskId: long.id, pushNotificationConfig: { id: 'mine', url: `${url}/mine` } };
+assert.deepEqual(await client.setTaskPushNotificationConfig(place), place);
+const about = { id: long.id, pushNotificationConfigId: 'mine' };
+assert.deepEqual(await client.getTaskPushNotificationConfig(about), place);
+assert.equal((await client.listTaskPushNotificationConfig({ id: long.id })).length, 2);
+for (const _ of [1, 2]) await client.deleteTaskPushNotificationConfig(about);
+assert.deepEqual(await client.listTaskPushNotificationConfig({ id: long.id }), [first]);
+await refused(client.getTaskPushNotificationConfig(about), /not ?found/i);
+await refused(client.setTaskPushNotificationConfig({ ...place, taskId: 'nobody' }), /not ?found/i);
 console.log('restart');
 await readline.createInterface({ input: process.stdin }).question('');
 const after = await all(client.resubscribeTask({ id: long.id }));
 assert.equal(after.at(-1).status.state, 'completed');
+const ended = () => told.find((n) => n.task.status.state === 'completed');
+for (let i = 0; i < 300 && !ended(); i++) await new Promise((on) => { setTimeout(on, 50); });
+assert.equal(ended()?.task.id, long.id, JSON.stringify(told));
+assert.equal(ended().task.kind, 'task');
+assert.equal(ended().headers.authorization, 'Bearer let-me-in');
+assert.equal(ended().headers['x-a2a-notification-token'], 'tok');
 console.log('done');
 process.exit(0);

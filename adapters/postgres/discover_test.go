@@ -1,0 +1,175 @@
+package postgres_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/nexus-protocol/nexus/domain/credits"
+	"github.com/nexus-protocol/nexus/domain/registry"
+	"github.com/nexus-protocol/nexus/domain/trust"
+	"github.com/nexus-protocol/nexus/ports"
+)
+
+// TestDiscoveryInBandsAgreesWithTheDomain compares with registry.Query's Match, Compare and Past among more agents than are
+// counted, sometimes most of them of one band, while scores, words and terms change.
+func TestDiscoveryInBandsAgreesWithTheDomain(t *testing.T) {
+	t.Parallel()
+	s, _ := fresh(t)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	day := time.Date(2026, 3, 6, 12, 0, 0, 0, time.UTC)
+	odd := []string{"a'b", `c\d`, "#x", "!y", "=z", "19w", "~", "%", `"q"`, "é:*", "a & b", "\u007f"}
+	pick := func(from []string) string { return from[r.IntN(len(from))] }
+	words := strings.Fields("reader writer pdf pdfs é ß 19 20pdf 字 translation " + strings.Repeat("x", 70) + " " + strings.Repeat("x", 59) + "yz")
+	crowded := r.IntN(2) == 0
+	n := 0
+	fill := func(a registry.Agent) registry.Agent {
+		a.Name, a.Description = pick(words)+" "+pick(words), pick(words)+" common "+pick(words)
+		a.Tags, a.Skills, a.Category, a.Status = []string{pick(odd)}, nil, "", registry.Statuses()[r.IntN(3)]
+		if r.IntN(4) > 0 {
+			a.Tags = append(a.Tags, "most")
+		}
+		if r.IntN(2) == 0 {
+			a.Category = pick(odd)
+		}
+		if r.IntN(2) == 0 {
+			a.Skills = []registry.Skill{{ID: pick(odd), Name: pick(words), Tags: []string{pick(odd)}}}
+		}
+		a.Price = credits.Amount(r.IntN(5))
+		return a
+	}
+	score := func() float64 {
+		if r.IntN(8) > 0 && crowded {
+			return 47.5
+		}
+		return float64(r.IntN(1001)) / 10
+	}
+	all := map[string]registry.Agent{}
+	var ids []string
+	for range 6 {
+		require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+			for range 250 {
+				n++
+				a := fill(registry.Agent{ID: fmt.Sprintf("0198c0de-0000-7000-8000-%012x", n), OwnerUserID: "u", Endpoint: "https://a.example.com", Metadata: []byte("{}"), TrustScore: score(), CreatedAt: day.Add(time.Duration(n/3) * time.Second), UpdatedAt: day})
+				all[a.ID], ids = a, append(ids, a.ID)
+				if err := tx.Agents.Insert(ctx, a); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+	}
+	for range 100 { // what changes is found by what it is now
+		id := ids[r.IntN(len(ids))]
+		a := all[id]
+		require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+			switch r.IntN(4) {
+			case 0:
+				a = fill(a)
+			case 1:
+				a.DeletedAt = &day
+			case 2:
+				a.Price++
+			default:
+				p := trust.Newcomer(id, day, trust.DefaultWeights())
+				p.Score = score()
+				a.TrustScore = p.Score
+				return tx.Trust.Settle(ctx, p)
+			}
+			return tx.Agents.Save(ctx, a)
+		}))
+		all[id] = a
+	}
+	for range 80 {
+		q := registry.Query{Limit: 1 + r.IntN(60)}
+		if r.IntN(2) == 0 {
+			q.Text = pick(words)[:1]
+			if !strings.ContainsAny(q.Text, "abcdefghijklmnopqrstuvwxyz") || r.IntN(2) == 0 {
+				q.Text = pick(words)
+			}
+			if r.IntN(3) == 0 {
+				q.Text += " com"
+			}
+		}
+		switch r.IntN(4) {
+		case 0:
+			q.SkillTags = []string{"most"}
+		case 1:
+			q.SkillTags = []string{pick(odd), pick(odd)}
+		case 2:
+			q.SkillID = pick(odd)
+		}
+		if r.IntN(4) == 0 {
+			q.Category = pick(odd)
+		}
+		if r.IntN(4) == 0 {
+			q.Status = registry.Statuses()[r.IntN(3)]
+		}
+		if r.IntN(4) == 0 {
+			least := float64(r.IntN(24)) * 2.5
+			q.MinTrust = &least
+		}
+		if r.IntN(4) == 0 {
+			most := credits.Amount(r.IntN(5))
+			q.MaxPrice = &most
+		}
+		if r.IntN(4) == 0 { // what all have
+			q = registry.Query{Limit: q.Limit, Text: "common", MaxPrice: q.MaxPrice}
+		}
+		q.Sort = []registry.Sort{"", "", registry.SortTrust, registry.SortPrice, registry.SortNewest}[r.IntN(5)]
+		q, err := q.Normalize()
+		require.NoError(t, err)
+		var want []registry.Agent
+		for _, a := range all {
+			if q.Match(a, day) {
+				want = append(want, a)
+			}
+		}
+		broad := len(want) > registry.CountLimit
+		if broad && q.Sort == registry.SortRelevance {
+			q.Sort = registry.SortTrust
+		}
+		slices.SortFunc(want, q.Compare)
+		asked := q
+		if broad && len(q.Words()) > 0 && r.IntN(2) == 0 && q.Sort == registry.SortTrust {
+			asked.Sort = registry.SortRelevance // which gives way
+		}
+		check := func(from int) {
+			got, total, err := s.Read().Agents.Discover(t.Context(), asked, day)
+			require.NoError(t, err, "%+v", asked)
+			if broad {
+				require.Greater(t, total, registry.CountLimit, "%+v", asked)
+			} else {
+				require.Equal(t, len(want), total, "%+v", asked)
+			}
+			require.Equal(t, idsOf(want[min(from, len(want)):min(from+q.Limit, len(want))]), idsOf(got), "%+v from %d", asked, from)
+		}
+		asked.Offset = []int{0, r.IntN(120), r.IntN(len(want) + 2)}[r.IntN(3)]
+		check(asked.Offset)
+		asked.Offset = 0
+		if len(want) > 0 && asked.Sort == q.Sort {
+			for range 2 {
+				i := r.IntN(len(want))
+				place := q.Place(want[i])
+				asked.After = &place
+				check(i + 1)
+			}
+		}
+	}
+}
+
+func idsOf(agents []registry.Agent) []string {
+	out := make([]string, len(agents))
+	for i, a := range agents {
+		out[i] = a.ID
+	}
+	return out
+}
