@@ -11,7 +11,7 @@ RACE := -race
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-faults test-ledger lint fmt bench bench-workflows bench-discovery bench-billing trust-sim fuzz check tidy clean
+.PHONY: help run build test test-faults test-ledger lint generate generated screenshots fmt bench bench-workflows bench-discovery bench-billing trust-sim fuzz check tidy clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -41,6 +41,15 @@ lint: ## Run the linters
 	$(GO) vet ./...
 	$(GO) tool $(TOOLS) golangci-lint run ./...
 
+generate: ## Make the Go code of the dashboard's templates
+	$(GO) tool $(TOOLS) templ generate -path adapters/dashboard -log-level warn
+
+screenshots: ## Take pictures of every page, with a made-up history
+	$(GO) run ./adapters/dashboard/shots -out screenshots
+
+generated: generate ## Check that generated files are what is committed
+	git diff --exit-code -- '*_templ.go'
+
 fmt: ## Format the code
 	$(GO) tool $(TOOLS) golangci-lint fmt ./...
 
@@ -69,7 +78,7 @@ fuzz: ## Fuzz every decoder of strangers' bytes, 30 s each
 tidy: ## Check that go.mod is tidy
 	$(GO) mod tidy -diff
 
-check: tidy lint test ## The gate: everything that CI runs
+check: tidy generated lint test ## The gate: everything that CI runs
 
 clean: ## Remove what was built and the demo's data
 	rm -rf bin nexus-data

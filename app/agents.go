@@ -167,6 +167,34 @@ func (s *Agents) Discover(ctx context.Context, c identity.Caller, q registry.Que
 	return out, err
 }
 
+// Inspection is what an endpoint shows of itself.
+type Inspection struct {
+	Card json.RawMessage // nil if there was none to be had
+	Took time.Duration
+}
+
+// Inspect looks at an endpoint as Register would, for at most three seconds, and keeps nothing. Whoever may register
+// agents may call it. An endpoint that leads inside is refused.
+func (s *Agents) Inspect(ctx context.Context, c identity.Caller, endpoint string) (Inspection, error) {
+	if err := identity.Authorize(c, identity.AgentRegister, identity.Resource{}); err != nil {
+		return Inspection{}, err
+	}
+	if err := s.limit(ctx, limitInspect, c.UserID); err != nil {
+		return Inspection{}, err
+	}
+	name := "inspected"
+	a, err := registry.Register("", c.UserID, registry.Profile{Name: &name, Endpoint: &endpoint}, 0, s.now())
+	if err == nil {
+		err = s.Guard.Check(ctx, a.Endpoint)
+	}
+	if err != nil {
+		return Inspection{}, err
+	}
+	began := s.now()
+	card := s.fetchCard(ctx, a.Endpoint)
+	return Inspection{Card: card, Took: s.now().Sub(began)}, nil
+}
+
 // Change alters an agent. A new endpoint is checked and its card fetched, as at registration. Its owner may call it.
 // One read, one commit.
 func (s *Agents) Change(ctx context.Context, c identity.Caller, id string, in registry.Profile) (registry.Agent, error) {

@@ -130,6 +130,8 @@ type Engine struct {
 	Trust     *Trust
 	Billing   *Billing
 	Gateway   *Gateway
+	Market    *Market
+	System    *System
 	Limits    *Limits
 	Worker    *Worker
 
@@ -146,7 +148,7 @@ func New(cfg Config) (*Engine, error) {
 	c.feedTasks()
 	c.feedRuns()
 	e := &Engine{
-		Identity: &Identity{core: c, passwords: c.passwordProvider()}, Agents: &Agents{c}, Tasks: &Tasks{c}, Workflows: &Workflows{c}, Trust: &Trust{c}, Billing: &Billing{c}, Gateway: &Gateway{c}, Limits: &Limits{c},
+		Identity: &Identity{core: c, passwords: c.passwordProvider()}, Agents: &Agents{c}, Tasks: &Tasks{c}, Workflows: &Workflows{c}, Trust: &Trust{c}, Billing: &Billing{c}, Gateway: &Gateway{c}, Market: &Market{c}, System: &System{c}, Limits: &Limits{c},
 		core: c,
 	}
 	e.Worker = &Worker{core: c}

@@ -92,3 +92,11 @@ func (s *Billing) Usage(ctx context.Context, c identity.Caller, period string) (
 	}
 	return out, nil
 }
+
+// EarnedByAgent returns what each of the caller's agents has earned; those without any are left out. One read.
+func (s *Billing) EarnedByAgent(ctx context.Context, c identity.Caller) (map[string]credits.Amount, error) {
+	if err := identity.Authorize(c, identity.BillingRead, identity.Resource{}); err != nil {
+		return nil, err
+	}
+	return s.Store.Read().Earnings.EarnedByAgent(ctx, c.UserID)
+}

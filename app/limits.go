@@ -33,6 +33,9 @@ var (
 	limitPassword     = ports.RateRule{Name: "password", Limit: 10, Per: time.Minute} // of a user who is logged in
 )
 
+// limitInspect bounds how often a caller may have the engine look at endpoints that it keeps nothing of.
+var limitInspect = ports.RateRule{Name: "inspect", Limit: 20, Per: time.Minute}
+
 // Limits counts requests.
 type Limits struct{ *core }
 

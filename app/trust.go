@@ -11,6 +11,7 @@ import (
 
 	"github.com/nexus-protocol/nexus/domain/fault"
 	"github.com/nexus-protocol/nexus/domain/identity"
+	"github.com/nexus-protocol/nexus/domain/registry"
 	"github.com/nexus-protocol/nexus/domain/task"
 	"github.com/nexus-protocol/nexus/domain/trust"
 	"github.com/nexus-protocol/nexus/ports"
@@ -30,24 +31,29 @@ type TrustProfile struct {
 
 // Profile returns an agent's trust. Any known caller may call it, for a deleted agent too. Three reads.
 func (s *Trust) Profile(ctx context.Context, c identity.Caller, agentID string) (TrustProfile, error) {
-	var out TrustProfile
 	if err := identity.Authorize(c, identity.TrustRead, identity.Resource{}); err != nil {
-		return out, err
+		return TrustProfile{}, err
 	}
-	r := s.Store.Read()
-	a, err := r.Agents.Get(ctx, agentID)
+	a, err := s.Store.Read().Agents.Get(ctx, agentID)
 	if err != nil {
-		return out, err
+		return TrustProfile{}, err
 	}
-	p, ok, err := r.Trust.Profile(ctx, agentID)
+	return s.profile(ctx, a)
+}
+
+// profile is an agent's trust. Two reads.
+func (c *core) profile(ctx context.Context, a registry.Agent) (TrustProfile, error) {
+	var out TrustProfile
+	r := c.Store.Read()
+	p, ok, err := r.Trust.Profile(ctx, a.ID)
 	if err != nil {
 		return out, fmt.Errorf("read trust profile: %w", err)
 	}
 	if !ok {
-		p = trust.Resumed(agentID, a.CreatedAt, a.TrustScore, *s.Weights)
+		p = trust.Resumed(a.ID, a.CreatedAt, a.TrustScore, *c.Weights)
 	}
 	out.Profile = p
-	if out.Recent, _, err = r.Trust.Events(ctx, agentID, ports.Page{Limit: recentEvents}); err != nil {
+	if out.Recent, _, err = r.Trust.Events(ctx, a.ID, ports.Page{Limit: recentEvents}); err != nil {
 		return out, fmt.Errorf("read trust events: %w", err)
 	}
 	return out, nil
@@ -162,28 +168,32 @@ func (s *Trust) Daily(ctx context.Context, c identity.Caller, agentID string, da
 	if err := bad.Err(); err != nil {
 		return nil, err
 	}
-	r := s.Store.Read()
-	a, err := r.Agents.Get(ctx, agentID)
+	a, err := s.Store.Read().Agents.Get(ctx, agentID)
 	if err != nil {
 		return nil, err
 	}
+	return s.daily(ctx, a, days)
+}
+
+// daily is an agent's score of each day. Two reads.
+func (c *core) daily(ctx context.Context, a registry.Agent, days int) ([]DayScore, error) {
 	var ends []time.Time
-	for end := s.now().Truncate(24*time.Hour).AddDate(0, 0, 1); len(ends) < days && end.After(a.CreatedAt); end = end.AddDate(0, 0, -1) {
+	for end := c.now().Truncate(24*time.Hour).AddDate(0, 0, 1); len(ends) < days && end.After(a.CreatedAt); end = end.AddDate(0, 0, -1) {
 		ends = append(ends, end)
 	}
 	slices.Reverse(ends)
-	scores, err := r.Trust.ScoresAt(ctx, agentID, ends)
+	scores, err := c.Store.Read().Trust.ScoresAt(ctx, a.ID, ends)
 	if err != nil {
 		return nil, fmt.Errorf("read scores: %w", err)
 	}
 	out := make([]DayScore, len(ends))
-	p, known, err := r.Trust.Profile(ctx, agentID)
+	p, known, err := c.Store.Read().Trust.Profile(ctx, a.ID)
 	if err != nil {
 		return nil, fmt.Errorf("read trust profile: %w", err)
 	}
 	start := a.TrustScore // without evidence it is what it was registered with
 	if known {
-		start = trust.Started(p, *s.Weights)
+		start = trust.Started(p, *c.Weights)
 	}
 	for i, end := range ends {
 		out[i] = DayScore{Day: end.AddDate(0, 0, -1).Format(time.DateOnly), Score: start}

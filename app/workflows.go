@@ -249,6 +249,15 @@ func (s *Workflows) Run(ctx context.Context, c identity.Caller, workflowID, id s
 	return s.ownRun(ctx, c, identity.WorkflowRead, workflowID, id)
 }
 
+// FindRun returns a run of any of the caller's workflows, without the workflow being named. Its owner may call it. One read.
+func (s *Workflows) FindRun(ctx context.Context, c identity.Caller, id string) (scheduler.Run, error) {
+	r, err := s.Store.Read().Runs.Get(ctx, id)
+	if err == nil {
+		err = identity.Authorize(c, identity.WorkflowRead, workflowResource(r.OwnerUserID))
+	}
+	return r, err
+}
+
 // ownRun is a run that the caller may do the action to.
 func (s *Workflows) ownRun(ctx context.Context, c identity.Caller, a identity.Action, workflowID, id string) (scheduler.Run, error) {
 	r, err := s.Store.Read().Runs.Get(ctx, id)

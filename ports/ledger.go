@@ -62,3 +62,10 @@ type LedgerSnapshot interface {
 	// EmptyTransfers returns the ids of at most limit transfers without entries.
 	EmptyTransfers(ctx context.Context, limit int) ([]string, error)
 }
+
+// EarningsReader adds up what agents earned.
+type EarningsReader interface {
+	// EarnedByAgent returns what each of a user's agents brought in (task_credit), deleted ones too. Agents without any are
+	// left out.
+	EarnedByAgent(ctx context.Context, ownerUserID string) (map[string]credits.Amount, error)
+}

@@ -42,6 +42,7 @@ type Reads struct {
 	TaskLogs   TaskLogReader
 	Ledger     LedgerReader
 	Audit      LedgerAudit
+	Earnings   EarningsReader
 	Trust      TrustReader
 	Jobs       JobReader
 	Answers    AnswerReader

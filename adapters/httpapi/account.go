@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/nexus-protocol/nexus/adapters/internal/websession"
 	"github.com/nexus-protocol/nexus/app"
 	"github.com/nexus-protocol/nexus/domain/fault"
 	"github.com/nexus-protocol/nexus/domain/identity"
@@ -318,5 +319,5 @@ func (s *server) limited(r *http.Request) string {
 
 // browser is where a person comes from.
 func (s *server) browser(r *http.Request) app.Browser {
-	return app.Browser{Address: s.limited(r), Device: r.UserAgent(), Session: sessionToken(r)}
+	return app.Browser{Address: s.limited(r), Device: r.UserAgent(), Session: websession.Token(r)}
 }

@@ -7,14 +7,12 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/nexus-protocol/nexus/adapters/internal/websession"
 	"github.com/nexus-protocol/nexus/app"
 	"github.com/nexus-protocol/nexus/domain/fault"
 	"github.com/nexus-protocol/nexus/domain/identity"
 	"github.com/nexus-protocol/nexus/ports"
 )
-
-// sessionCookie holds a session's token.
-const sessionCookie = "nexus_session"
 
 // identify finds out who asks. An Authorization header, good or bad, counts alone; the cookie is looked at without one.
 func (s *server) identify(w http.ResponseWriter, r *http.Request, a access) (identity.Caller, error) {
@@ -25,7 +23,7 @@ func (s *server) identify(w http.ResponseWriter, r *http.Request, a access) (ide
 		}
 		return s.engine.Identity.ByKey(r.Context(), strings.TrimSpace(token))
 	}
-	token := sessionToken(r)
+	token := websession.Token(r)
 	if token == "" {
 		return identity.Caller{}, identity.Unauthorized()
 	}
@@ -36,35 +34,9 @@ func (s *server) identify(w http.ResponseWriter, r *http.Request, a access) (ide
 	return c, err
 }
 
-// sessionToken is the token of the request's session cookie, "" without one.
-func sessionToken(r *http.Request) string {
-	c, err := r.Cookie(sessionCookie)
-	if err != nil {
-		return ""
-	}
-	return c.Value
-}
-
 // setSession gives the browser a session, or with "" takes it away.
 func (s *server) setSession(w http.ResponseWriter, r *http.Request, token string) {
-	c := &http.Cookie{
-		Name: sessionCookie, Value: token, Path: "/", MaxAge: int(identity.SessionIdle.Seconds()),
-		HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: s.opt.SecureCookies || r.TLS != nil,
-	}
-	if token == "" {
-		c.MaxAge = -1
-	}
-	w.Header().Del("Set-Cookie") // this is the newest word on it
-	http.SetCookie(w, c)
-}
-
-// addSession is setSession beside other cookies that the answer sets.
-func (s *server) addSession(w http.ResponseWriter, r *http.Request, token string) {
-	others := w.Header().Values("Set-Cookie")
-	s.setSession(w, r, token)
-	for _, c := range others {
-		w.Header().Add("Set-Cookie", c)
-	}
+	websession.Set(w, r, token, s.opt.SecureCookies)
 }
 
 // count takes one from the caller's allowance and tells in the headers what is left.
@@ -175,7 +147,7 @@ func (s *server) enterByJSON(e entry) func(context.Context, *credentialsInput) (
 
 // leave revokes the browser's session and takes its cookie away. A session that holds no more is left as it is.
 func (s *server) leave(w http.ResponseWriter, r *http.Request) error {
-	if token := sessionToken(r); token != "" {
+	if token := websession.Token(r); token != "" {
 		c, _, err := s.engine.Identity.BySession(r.Context(), token)
 		if err == nil {
 			err = s.engine.Identity.LogOut(r.Context(), c)

@@ -218,12 +218,13 @@ func (s *server) mountBilling() {
 		return answerList(l, err, purchase)
 	})
 	s.mountWebhook()
-	s.page(route{
-		method: "GET", path: "/billing/return", access: public,
-		id: "get-billing-return", tag: tagBilling, summary: "The page after a checkout", status: http.StatusOK,
-	}, func(x *exchange, r *http.Request) {
-		s.showPage(x, r, http.StatusOK, "return.html", r.URL.Query().Get("checkout") == "success")
-	})
+	if s.opt.Pages == nil {
+		s.page(route{
+			method: "GET", path: "/billing/return", access: public, id: "get-billing-return", tag: tagBilling, summary: "The page that a checkout leads back to", status: http.StatusOK,
+		}, func(x *exchange, r *http.Request) {
+			s.showPage(x, r, http.StatusOK, "return.html", r.URL.Query().Get("checkout") == "success")
+		})
+	}
 	registerCreate(s, route{
 		method: "POST", path: "/api/v1/billing/grants", access: caller, scope: string(identity.ScopeBillingWrite),
 		id: "grant-credits", tag: tagBilling, summary: "Give a user credits", status: http.StatusCreated, errors: []fault.Code{fault.CodePaymentsUnset},

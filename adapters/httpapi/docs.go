@@ -45,12 +45,14 @@ func (s *server) mountDocs() {
 		}
 		s.showHTML(x, http.StatusOK, html)
 	})
-	s.page(route{
-		method: "GET", path: "/{$}", access: public,
-		id: "get-root", tag: tagDocs, summary: "To the documentation", status: http.StatusSeeOther,
-	}, func(x *exchange, r *http.Request) {
-		http.Redirect(x, r, "/docs", http.StatusSeeOther)
-	})
+	if s.opt.Pages == nil {
+		s.page(route{
+			method: "GET", path: "/{$}", access: public,
+			id: "get-root", tag: tagDocs, summary: "To the documentation", status: http.StatusSeeOther,
+		}, func(x *exchange, r *http.Request) {
+			http.Redirect(x, r, "/docs", http.StatusSeeOther)
+		})
+	}
 }
 
 // docsPage is the OpenAPI document as people read it.

@@ -19,6 +19,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/nexus-protocol/nexus/adapters/internal/websession"
 	"github.com/nexus-protocol/nexus/app"
 	"github.com/nexus-protocol/nexus/domain/fault"
 )
@@ -60,7 +61,7 @@ func newAPI(s *server) huma.API {
 				Schemas: huma.NewMapRegistry("#/components/schemas/", s.schemaName),
 				SecuritySchemes: map[string]*huma.SecurityScheme{
 					"apiKey":  {Type: "http", Scheme: "bearer", BearerFormat: "nxk_…", Description: "An API key. It acts for the user who owns its agent, within its scopes."},
-					"session": {Type: "apiKey", In: "cookie", Name: sessionCookie, Description: "The session of a person who logged in. What changes something must come from a page of this site."},
+					"session": {Type: "apiKey", In: "cookie", Name: websession.Cookie, Description: "The session of a person who logged in. What changes something must come from a page of this site."},
 				},
 			},
 			Tags: []*huma.Tag{

@@ -2,43 +2,25 @@ package httpapi
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"embed"
-	"encoding/base64"
 	"html/template"
 	"net/http"
 	"net/url"
 	"strings"
 	"unicode/utf8"
 
+	"github.com/nexus-protocol/nexus/adapters/internal/webassets"
+	"github.com/nexus-protocol/nexus/adapters/internal/websession"
 	"github.com/nexus-protocol/nexus/domain/fault"
 )
 
 //go:embed pages
 var pageFiles embed.FS
 
-// pages are the server's own pages. They have no script and fetch nothing; their one style is written into them.
-var (
-	pageStyle = mustReadPage("style.css")
-	pages     = template.Must(template.New("").Funcs(template.FuncMap{
-		"style": func() template.CSS { return template.CSS(pageStyle) }, //nolint:gosec // our own file
-	}).ParseFS(pageFiles, "pages/*.html"))
-	pagePolicy = "default-src 'none'; style-src '" + cspHash(pageStyle) + "'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
+// pages are the server's own pages. They have no script; how they look is the style sheet's that all pages share.
+var pages = template.Must(template.New("").Funcs(template.FuncMap{"asset": webassets.URL}).ParseFS(pageFiles, "pages/*.html"))
 
-func mustReadPage(name string) string {
-	b, err := pageFiles.ReadFile("pages/" + name)
-	if err != nil {
-		panic(err)
-	}
-	return string(b)
-}
-
-// cspHash lets a browser use the inline text and no other.
-func cspHash(text string) string {
-	sum := sha256.Sum256([]byte(text))
-	return "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
-}
+const pagePolicy = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 // showPage answers with a page.
 func (s *server) showPage(x *exchange, r *http.Request, status int, name string, data any) {
@@ -91,7 +73,7 @@ func (s *server) entryPage(e entry, email, next string, err error) entryPage {
 
 func (s *server) showEntry(e entry) func(*exchange, *http.Request) {
 	return func(x *exchange, r *http.Request) {
-		s.showPage(x, r, http.StatusOK, "entry.html", s.entryPage(e, "", localPath(r.URL.Query().Get("next"), "/"), nil))
+		s.showPage(x, r, http.StatusOK, "entry.html", s.entryPage(e, "", websession.LocalPath(r.URL.Query().Get("next"), "/"), nil))
 	}
 }
 
@@ -100,7 +82,7 @@ func (s *server) enterByForm(e entry) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		x := exchangeOf(r.Context())
 		form, err := readForm(x, r)
-		email, next := form.Get("email"), localPath(form.Get("next"), "/")
+		email, next := form.Get("email"), websession.LocalPath(form.Get("next"), "/")
 		if err == nil {
 			_, err = s.enter(w, r, e, email, form.Get("password"))
 		}
@@ -123,7 +105,7 @@ func (s *server) leaveByForm(w http.ResponseWriter, r *http.Request) {
 		s.fail(x, r, err)
 		return
 	}
-	http.Redirect(w, r, localPath(form.Get("next"), "/auth/login"), http.StatusSeeOther)
+	http.Redirect(w, r, websession.LocalPath(form.Get("next"), "/auth/login"), http.StatusSeeOther)
 }
 
 // maxForm is the most bytes of a form.
@@ -147,13 +129,4 @@ func readForm(x *exchange, r *http.Request) (url.Values, error) {
 		return nil, err
 	}
 	return form, nil
-}
-
-// localPath returns the path if it leads to a place on this site and nowhere else, or what to use instead.
-func localPath(path, instead string) string {
-	u, err := url.Parse(path)
-	if err != nil || !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") || strings.ContainsRune(path, '\\') || u.Host != "" || u.Scheme != "" {
-		return instead
-	}
-	return path
 }

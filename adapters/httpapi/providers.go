@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/nexus-protocol/nexus/adapters/internal/websession"
 	"github.com/nexus-protocol/nexus/app"
 	"github.com/nexus-protocol/nexus/domain/fault"
 	"github.com/nexus-protocol/nexus/domain/identity"
@@ -70,7 +71,7 @@ func readFlow(r *http.Request) flow {
 	if err != nil {
 		next = nil
 	}
-	return flow{secret: parts[0], link: parts[1] == "link", next: localPath(string(next), "/")}
+	return flow{secret: parts[0], link: parts[1] == "link", next: websession.LocalPath(string(next), "/")}
 }
 
 // maxNext is how long a path may be that a cookie keeps.
@@ -80,7 +81,7 @@ func nextOf(text string) string {
 	if len(text) > maxNext {
 		return "/"
 	}
-	return localPath(text, "/")
+	return websession.LocalPath(text, "/")
 }
 
 // beginSignIn sends the browser to a provider. It is a link, which a form's policy does not hold back; a page of another
@@ -129,14 +130,14 @@ func (s *server) finishSignIn(x *exchange, r *http.Request) {
 	case q.Get("error") != "": // what it says is in nobody's words
 	case f.link:
 		var c identity.Caller
-		if c, _, err = s.engine.Identity.BySession(r.Context(), sessionToken(r)); err == nil {
+		if c, _, err = s.engine.Identity.BySession(r.Context(), websession.Token(r)); err == nil {
 			x.caller = c
 			err = s.engine.Identity.FinishLink(r.Context(), c, name, in, s.limited(r))
 		}
 	default:
 		var token string
 		if _, token, err = s.engine.Identity.FinishSignIn(r.Context(), name, in, s.browser(r)); err == nil {
-			s.addSession(x, r, token)
+			s.setSession(x, r, token)
 		}
 	}
 	if err != nil {

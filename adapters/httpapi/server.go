@@ -16,6 +16,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/nexus-protocol/nexus/adapters/internal/peer"
+	"github.com/nexus-protocol/nexus/adapters/internal/webassets"
 	"github.com/nexus-protocol/nexus/app"
 	"github.com/nexus-protocol/nexus/domain/fault"
 	"github.com/nexus-protocol/nexus/ports"
@@ -41,6 +43,10 @@ type Options struct {
 	Observe func(r *http.Request) (ctx context.Context, done func(pattern string, status int))
 	// Open are routes that need no credential, such as the A2A gateway's.
 	Open []OpenRoute
+	// Pages, if set, serves pages for people, by their patterns, such as the dashboard's. It looks at the session itself,
+	// and its front page takes the place of the one here.
+	Pages   http.Handler
+	PagesAt []string
 	// Streams bound the streams of events.
 	Streams StreamOptions
 }
@@ -88,6 +94,9 @@ func newServer(engine *app.Engine, opt Options, mount func(*server)) *server {
 	return s
 }
 
+// assetPath is where the pages get their style from. It is no part of the API.
+var assetPath = strings.TrimPrefix(webassets.Pattern, "GET ")
+
 func (s *server) mountAll() {
 	s.mountAuth()
 	s.mountAgents()
@@ -101,6 +110,20 @@ func (s *server) mountAll() {
 	s.mountDocs()
 	for _, o := range s.opt.Open {
 		s.mountOpen(o)
+	}
+	s.handle(route{method: "GET", path: assetPath, access: public}, func(x *exchange, r *http.Request) {
+		if !webassets.Serve(x, r) {
+			s.serveUnmatched(x, r)
+		}
+	})
+	for _, pattern := range s.opt.PagesAt {
+		method, path, found := strings.Cut(pattern, " ")
+		if !found {
+			method, path = "", pattern
+		}
+		s.handle(route{method: method, path: path, access: public}, func(x *exchange, r *http.Request) {
+			s.opt.Pages.ServeHTTP(x, r.WithContext(peer.With(r.Context(), s.clientAddress(r))))
+		})
 	}
 }
 
@@ -153,7 +176,7 @@ func (s *server) handle(rt route, serve func(x *exchange, r *http.Request)) {
 		panic(fmt.Sprintf("httpapi: %s %s has no access rule", rt.method, rt.path))
 	}
 	s.routes = append(s.routes, rt)
-	pattern := rt.method + " " + rt.path
+	pattern := strings.TrimPrefix(rt.method+" "+rt.path, " ")
 	s.mux.HandleFunc(pattern, func(_ http.ResponseWriter, r *http.Request) {
 		x := exchangeOf(r.Context())
 		x.pattern = pattern

@@ -254,7 +254,7 @@ func TestSigningInAtAProvider(t *testing.T) {
 	b := s.browser()
 	p := b.ask("GET", "/auth/login?next=/dashboard%3Fa%3D1", nil)
 	isSafe(t, p)
-	assert.Contains(t, p.text, `<a href="/auth/with/fake?next=%2Fdashboard%3Fa%3D1">Continue with Fake &amp; Co</a>`)
+	assert.Contains(t, p.text, `<a class="btn wide" href="/auth/with/fake?next=%2Fdashboard%3Fa%3D1">Continue with Fake &amp; Co</a>`)
 	ways := b.data(b.ask("GET", "/auth/ways", nil), http.StatusOK)
 	assert.Equal(t, map[string]any{
 		"password": true, "signUp": true, "mail": true,

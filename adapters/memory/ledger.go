@@ -81,6 +81,21 @@ func (v books) Usage(ctx context.Context, userID, fromDay string) ([]ledger.Day,
 	return out, nil
 }
 
+func (v books) EarnedByAgent(ctx context.Context, ownerUserID string) (map[string]credits.Amount, error) {
+	unlock, err := v.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	out := map[string]credits.Amount{}
+	v.newest(ownerUserID, func(e ledger.Entry) {
+		if t, ok := v.s.tasks.rows[e.Reference]; ok && e.Type == ledger.TypeTaskCredit {
+			out[t.AgentID] += e.Amount
+		}
+	})
+	return out, nil
+}
+
 func (v books) AccountTotal(ctx context.Context, a ledger.Account) (credits.Amount, error) {
 	unlock, err := v.read(ctx)
 	if err != nil {

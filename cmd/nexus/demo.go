@@ -119,6 +119,7 @@ func runDemo(e *env, engine *app.Engine, base string) error {
 
 const demoText = `
 NEXUS is running at %[1]s
+Open it in a browser and log in:
 
   account   %[2]s
   password  %[3]s

@@ -42,6 +42,7 @@ type cli struct {
 	Ledger struct {
 		Verify ledgerVerifyCmd `cmd:"" help:"Work the whole ledger out again from its entries."`
 	} `cmd:"" help:"The ledger."`
+	Seed    seedCmd          `cmd:"" help:"Fill an empty database with a made-up history, to look at."`
 	Version kong.VersionFlag `help:"Print the version and exit."`
 }
 

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/nexus-protocol/nexus/adapters/a2agateway"
+	"github.com/nexus-protocol/nexus/adapters/dashboard"
 	"github.com/nexus-protocol/nexus/adapters/httpapi"
 	"github.com/nexus-protocol/nexus/adapters/telemetry"
 )
@@ -175,11 +176,14 @@ func (s *serveCmd) Run(e *env) (err error) {
 		return err
 	}
 	observe := telemetry.Requests(tracing, metrics)
+	pages := dashboard.New(engine, dashboard.Options{
+		Logger: e.log, PublicURL: s.PublicURL, RateLimit: s.RateLimit == "on", KeepAlive: s.StreamKeepAlive, MaxStreams: s.StreamsPerUser, Closing: e.Done(),
+	})
 	open := openRoutes(engine, a2agateway.New(engine, a2agateway.Options{Logger: e.log, PublicURL: s.PublicURL, Version: version, Signer: signer}), demoCheckout)
 	handler := httpapi.New(engine, httpapi.Options{
 		Logger: e.log, PublicURL: s.PublicURL, Version: version, TrustedProxies: s.TrustedProxies, RateLimit: s.RateLimit == "on",
 		ReadyChecks: ready, Observe: observe,
-		Open:    open,
+		Open: open, Pages: pages, PagesAt: dashboard.Patterns(),
 		Streams: httpapi.StreamOptions{KeepAlive: s.StreamKeepAlive, Max: s.MaxStreams, MaxPerCaller: s.StreamsPerUser, Closing: e.Done()},
 	})
 	if s.Role == "worker" {

@@ -120,6 +120,8 @@ const (
 	AccountChange
 	UserList // all users
 	UserChange
+	SystemRead // how the engine's work stands
+	MarketRead // what is shown of agents to whoever comes by
 	numActions
 )
 
@@ -171,6 +173,8 @@ var rules = [numActions]struct {
 	AccountChange:  {ScopeAll, person, false, false},
 	UserList:       {ScopeAll, operator, false, false},
 	UserChange:     {ScopeAll, operator, false, false},
+	SystemRead:     {ScopeAll, operator, false, false},
+	MarketRead:     {ScopeAgentsRead, anyone, false, true},
 }
 
 // Authorize decides whether the caller may do the action on the resource. For actions on nothing in particular the

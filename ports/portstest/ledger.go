@@ -9,6 +9,7 @@ import (
 	"github.com/nexus-protocol/nexus/domain/credits"
 	"github.com/nexus-protocol/nexus/domain/fault"
 	"github.com/nexus-protocol/nexus/domain/ledger"
+	"github.com/nexus-protocol/nexus/domain/registry"
 	"github.com/nexus-protocol/nexus/ports"
 )
 
@@ -368,5 +369,24 @@ var ledgerChecks = []Check{
 			same("spent", spent, []ledger.Day{{Date: "2026-03-06", Spent: 1000}, {Date: "2026-03-07", Spent: 5000}, {Date: "2026-03-09", Spent: 4000}}),
 			same("later", later, spent[1:]),
 			same("earned", earned, []ledger.Day{{Date: "2026-03-07", Earned: 4750}, {Date: "2026-03-09", Earned: 3800}}))
+	})},
+	{"ledger/earned by agent", with(func(ctx context.Context, s ports.Store, _ Traits, w world) error {
+		other := agentOf(w.owner.ID)
+		if err := s.Update(ctx, func(ctx context.Context, tx ports.Tx) error { return tx.Agents.Insert(ctx, other) }); err != nil {
+			return err
+		}
+		for i, a := range []registry.Agent{w.agent, w.agent, other} {
+			t, events := taskFor(w.asker, a)
+			h := ledger.Hold{TaskID: t.ID, UserID: w.asker.ID, Amount: credits.Amount(1000 * (i + 1))}
+			if err := first(s.Update(ctx, insertTask(t, events)), place(ctx, s, h), capture(ctx, s, h, w.owner.ID, base)); err != nil {
+				return err
+			}
+		}
+		t, events := taskFor(w.asker, w.agent) // which has brought nothing yet
+		open := ledger.Hold{TaskID: t.ID, UserID: w.asker.ID, Amount: 500}
+		err := first(s.Update(ctx, insertTask(t, events)), place(ctx, s, open))
+		earned, err2 := s.Read().Earnings.EarnedByAgent(ctx, w.owner.ID)
+		none, err3 := s.Read().Earnings.EarnedByAgent(ctx, w.asker.ID)
+		return first(err, err2, err3, same("earned", earned, map[string]credits.Amount{w.agent.ID: 2850, other.ID: 2850}), same("of one without agents", len(none), 0))
 	})},
 }

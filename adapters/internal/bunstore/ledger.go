@@ -46,8 +46,10 @@ var (
 		inBulk(changes(`UPDATE ledger_accounts AS a SET available = a.available + u.c0, held = a.held + u.c1, granted = a.granted + u.c2, purchased = a.purchased + u.c3,
 		earned = a.earned + u.c4, spent = a.spent + u.c5, reversed = a.reversed + u.c6 FROM `+rowsOf("bbbbbbbt")+` WHERE a.user_id = u.c7`, "bbbbbbbt", true, 7))
 	qInsertEntries = hotMulti(`INSERT INTO ledger_entries (id, transfer_id, account, type, amount, balance_after, at)`, "ttttbbb", ``)
-	qAccountTotal  = hot(`SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM ledger_entries WHERE account = ? AND seq > ?`)
-	qImbalance     = hot(`SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM ledger_entries`)
+	qEarned        = hot(`SELECT t.agent_id, CAST(SUM(e.amount) AS BIGINT) FROM ledger_entries AS e JOIN ledger_transfers AS x ON x.id = e.transfer_id
+		JOIN tasks AS t ON t.id = x.reference WHERE e.account = ? AND e.type = 'task_credit' GROUP BY t.agent_id`)
+	qAccountTotal = hot(`SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM ledger_entries WHERE account = ? AND seq > ?`)
+	qImbalance    = hot(`SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM ledger_entries`)
 )
 
 // Balance implements ports.LedgerReader. One statement.
@@ -137,6 +139,24 @@ func (v *books) AccountTotal(ctx context.Context, a ledger.Account) (sum credits
 		return err
 	})
 	return sum, err
+}
+
+// EarnedByAgent implements ports.EarningsReader. One statement, along all entries of the user's account.
+func (v *books) EarnedByAgent(ctx context.Context, ownerUserID string) (out map[string]credits.Amount, err error) {
+	err = v.do(ctx, func(ctx context.Context, c *session) error {
+		out = map[string]credits.Amount{}
+		err := c.each(ctx, qEarned, []any{string(ledger.Available(ownerUserID))}, func(scan func(...any) error) error {
+			var id string
+			var sum credits.Amount
+			if err := scan(&id, &sum); err != nil {
+				return err
+			}
+			out[id] = sum
+			return nil
+		})
+		return c.store.wrap(err, "add up earnings")
+	})
+	return out, err
 }
 
 // Imbalance implements ports.LedgerReader. One statement, along all entries there are.

@@ -58,7 +58,7 @@ func (v *views) tx() ports.Tx {
 
 func (v *views) reads() ports.Reads {
 	return ports.Reads{
-		Users: &v.users, Sessions: &v.sessions, Keys: &v.keys, Agents: &v.agents, Tasks: &v.tasks, TaskLogs: &v.tasks, Ledger: &v.ledger, Trust: &v.trust, Jobs: &v.jobs, Answers: &v.answers,
+		Users: &v.users, Sessions: &v.sessions, Keys: &v.keys, Agents: &v.agents, Tasks: &v.tasks, TaskLogs: &v.tasks, Ledger: &v.ledger, Earnings: &v.ledger, Trust: &v.trust, Jobs: &v.jobs, Answers: &v.answers,
 		Workflows: &v.workflows, Runs: &v.runs, RunLogs: &v.runs, Purchases: &v.purchases, Grants: &v.grants, Usage: &v.usage, Statements: &v.accounts, Secrets: &v.secrets, CallBacks: &v.callBacks, Push: &v.push,
 		Identities: &v.identities, Tokens: &v.tokens, Letters: &v.letters,
 	}

@@ -1,0 +1,132 @@
+// What the pages do beyond their HTML: copy, keep times fresh, draw charts, link steps in the builder. All of it is an
+// addition; without script the pages work by forms and links.
+(() => {
+  "use strict";
+
+  // Copy the text of the element that data-copy names.
+  document.addEventListener("click", async (e) => {
+    const button = e.target.closest("[data-copy]");
+    if (!button) return;
+    const from = document.getElementById(button.dataset.copy);
+    const say = (text) => {
+      const before = button.dataset.label || (button.dataset.label = button.textContent);
+      button.textContent = text;
+      setTimeout(() => { button.textContent = before; }, 2000);
+    };
+    try {
+      await navigator.clipboard.writeText(from.textContent);
+      say("Copied");
+    } catch {
+      const range = document.createRange();
+      range.selectNodeContents(from);
+      getSelection().removeAllRanges();
+      getSelection().addRange(range);
+      say("Press Ctrl+C");
+    }
+  });
+
+  // Ask before what cannot be taken back.
+  document.addEventListener("submit", (e) => {
+    const question = e.submitter?.dataset.confirm || e.target.dataset.confirm;
+    if (question && !confirm(question)) {
+      e.preventDefault();
+      e.stopImmediatePropagation();
+    }
+  }, true);
+
+  // A select or a check that sends its form by itself.
+  document.addEventListener("change", (e) => {
+    if (e.target.matches("[data-submit]")) e.target.form.requestSubmit();
+  });
+
+  // Times in words go on being true.
+  const units = [[60, "second"], [60, "minute"], [24, "hour"], [30, "day"], [12, "month"], [Infinity, "year"]];
+  const words = new Intl.RelativeTimeFormat("en", { numeric: "always" });
+  const inWords = (at) => {
+    let n = (at - Date.now()) / 1000;
+    if (Math.abs(n) < 10) return "just now";
+    for (const [size, unit] of units) {
+      if (Math.abs(n) < size) return words.format(Math.trunc(n), unit);
+      n /= size;
+    }
+  };
+  const refreshTimes = () => {
+    for (const t of document.querySelectorAll("time[data-ago]")) {
+      const text = inWords(new Date(t.dateTime));
+      if (t.textContent !== text) t.textContent = text;
+    }
+  };
+  setInterval(refreshTimes, 15000);
+
+  // Charts: data-chart holds {x: [unix seconds], series: [{label, values}], kind: "bars" | "line", min, max}.
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const drawn = new Map();
+  const draw = (el) => {
+    if (!window.uPlot) return;
+    drawn.get(el)?.destroy();
+    const spec = JSON.parse(el.dataset.chart);
+    const strokes = [colour("--accent"), colour("--good")];
+    const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
+    const days = (u, at) => at.map((s) => new Date(s * 1000).toLocaleDateString("en", { day: "numeric", month: "short", timeZone: "UTC" }));
+    const series = spec.series.map((s, i) => ({
+      label: s.label, stroke: strokes[i], width: spec.kind === "bars" ? 0 : 2,
+      fill: spec.kind === "bars" ? strokes[i] : strokes[i] + "22",
+      paths: spec.kind === "bars" ? uPlot.paths.bars({ size: [0.36, 26], align: spec.series.length > 1 ? (i ? 1 : -1) : 0 }) : undefined,
+      points: { show: spec.kind !== "bars" && spec.x.length < 3 },
+    }));
+    drawn.set(el, new uPlot({
+      width: el.clientWidth, height: el.clientHeight, legend: { show: false }, cursor: { drag: { x: false, y: false } },
+      tzDate: (s) => uPlot.tzDate(new Date(s * 1000), "UTC"),
+      scales: { x: { time: true }, y: { range: (u, low, high) => [spec.min ?? 0, spec.max ?? Math.max(high * 1.15, 1)] } },
+      axes: [{ ...axis, space: 70, size: 30, values: days }, { ...axis, size: 56 }],
+      series: [{}, ...series],
+    }, [spec.x, ...spec.series.map((s) => s.values)], el));
+  };
+  const drawAll = () => document.querySelectorAll("[data-chart]").forEach(draw);
+  let wait;
+  addEventListener("resize", () => { clearTimeout(wait); wait = setTimeout(drawAll, 120); });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+
+  // The builder's graph: choose a step, then the step that is to wait for it; the same again takes it away.
+  let picked = null;
+  const pick = (node) => {
+    const n = Number(node.dataset.node);
+    if (picked === null) {
+      picked = n;
+      node.classList.add("picked");
+      return;
+    }
+    const [first, second] = [Math.min(picked, n), Math.max(picked, n)];
+    picked = null;
+    document.querySelectorAll(".dag .picked").forEach((x) => x.classList.remove("picked"));
+    const box = document.getElementById(`step-${second}-after-${first}`);
+    if (first === second || !box) {
+      document.getElementById(`step-${n}-name`)?.focus();
+      return;
+    }
+    box.checked = !box.checked;
+    box.dispatchEvent(new Event("change", { bubbles: true }));
+  };
+  document.addEventListener("click", (e) => {
+    const node = e.target.closest?.("[data-node]");
+    if (node) pick(node);
+  });
+  document.addEventListener("keydown", (e) => {
+    const node = e.target.closest?.("[data-node]");
+    if (node && (e.key === "Enter" || e.key === " ")) {
+      e.preventDefault();
+      pick(node);
+    }
+  });
+
+  // The menu of narrow screens closes with Escape and when one looks elsewhere.
+  document.addEventListener("keydown", (e) => {
+    if (e.key === "Escape") document.querySelectorAll(".bar details[open]").forEach((d) => { d.open = false; d.querySelector("summary").focus(); });
+  });
+  document.addEventListener("click", (e) => {
+    document.querySelectorAll(".bar details[open]").forEach((d) => { if (!d.contains(e.target)) d.open = false; });
+  });
+
+  const start = () => { drawAll(); refreshTimes(); };
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start); else start();
+})();
