@@ -463,9 +463,12 @@ func TestStrangersTextsAreOnlyTexts(t *testing.T) {
 	data, err := json.Marshal(hostile[:9])
 	require.NoError(t, err)
 	made := []task.Artifact{{Name: short(200), Description: short(1000), Parts: []task.Part{
-		task.TextPart(text), {Type: task.PartData, Data: data}, file("x.svg", "image/svg+xml", `<svg xmlns="http://www.w3.org/2000/svg" onload="window.hacked=1"><script>window.hacked=1</script></svg>`),
+		task.TextPart(text),
+		{Type: task.PartData, Data: data},
+		file("x.svg", "image/svg+xml", `<svg xmlns="http://www.w3.org/2000/svg" onload="window.hacked=1"><script>window.hacked=1</script></svg>`),
 		file(hostile[1]+".html", "text/html", hostile[0]), file("x.png", "image/png", "\x89PNG\r\n\x1a\n"+hostile[0]),
-		{Type: task.PartFile, Data: json.RawMessage(`{"name":"l","uri":"javascript:window.hacked=1"}`)}, {Type: task.PartFile, Data: json.RawMessage(`{"name":"l","uri":"https://example.com/\"onclick=window.hacked=1"}`)},
+		{Type: task.PartFile, Data: json.RawMessage(`{"name":"l","uri":"javascript:window.hacked=1"}`)},
+		{Type: task.PartFile, Data: json.RawMessage(`{"name":"l","uri":"https://example.com/\"onclick=window.hacked=1"}`)},
 	}}}
 	// One that waits for the agent, so that the page is live, and one that is over.
 	off := s.register(t, me, "Away", "http://127.0.0.1:1", 0)

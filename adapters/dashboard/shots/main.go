@@ -153,9 +153,18 @@ func pictures(tab context.Context, base, password, out, only, looks string) erro
 		return m[1], nil
 	}
 	private := []shot{
-		{"home", "/dashboard"}, {"agents", "/dashboard/agents"}, {"agent-new", "/dashboard/agents/new"}, {"tasks", "/dashboard/tasks"}, {"task-choose", "/dashboard/tasks/new"},
-		{"workflows", "/dashboard/workflows"}, {"workflow-new", "/dashboard/workflows/new"}, {"marketplace", "/marketplace"}, {"billing", "/dashboard/billing?period=90d"},
-		{"settings", "/dashboard/settings"}, {"admin", "/dashboard/admin"}, {"lost", "/dashboard/nothing"},
+		{"home", "/dashboard"},
+		{"agents", "/dashboard/agents"},
+		{"agent-new", "/dashboard/agents/new"},
+		{"tasks", "/dashboard/tasks"},
+		{"task-choose", "/dashboard/tasks/new"},
+		{"workflows", "/dashboard/workflows"},
+		{"workflow-new", "/dashboard/workflows/new"},
+		{"marketplace", "/marketplace"},
+		{"billing", "/dashboard/billing?period=90d"},
+		{"settings", "/dashboard/settings"},
+		{"admin", "/dashboard/admin"},
+		{"lost", "/dashboard/nothing"},
 	}
 	for _, f := range []struct{ name, at, pattern, suffix string }{
 		{"agent", "/dashboard/agents", "/dashboard/agents/" + uuid, ""},
