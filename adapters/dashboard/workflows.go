@@ -211,7 +211,7 @@ func (d *dashboard) finish(x *exchange, b *builder) error {
 		if b.Steps[i].Wrong {
 			class = "wrong"
 		}
-		nodes = append(nodes, node{Index: i, Name: orElse(s.Name, fmt.Sprintf("Step %d", i+1)), Sub: orElse(shorten(a.Name, 24), "no agent yet"), Class: class, DependsOn: s.DependsOn})
+		nodes = append(nodes, node{Index: i, Name: orElse(s.Name, fmt.Sprintf("Step %d", i+1)), Sub: orElse(shorten(a.Name, 20), "no agent yet"), Class: class, DependsOn: s.DependsOn})
 		j := stepJSON{Name: s.Name, AgentID: s.AgentID, SkillID: s.SkillID, Input: s.Input, DependsOn: append([]int{}, s.DependsOn...), Timeout: int(s.Timeout / time.Second)}
 		if s.Retry.MaxRetries != 0 {
 			j.Retry = &retryJSON{s.Retry.MaxRetries, int(s.Retry.Backoff.Milliseconds())}
@@ -474,7 +474,7 @@ func (d *dashboard) workflow(x *exchange) error {
 		if err := d.learnName(x, v.Names, s.AgentID); err != nil {
 			return err
 		}
-		nodes = append(nodes, node{Index: i, Name: s.Name, Sub: shorten(v.Names.of(s.AgentID), 24), DependsOn: slices.Clone(s.DependsOn)})
+		nodes = append(nodes, node{Index: i, Name: s.Name, Sub: shorten(v.Names.of(s.AgentID), 20), DependsOn: slices.Clone(s.DependsOn)})
 	}
 	v.Graph = draw(nodes)
 	d.show(x, http.StatusOK, workflowPage(d.page(x, w.Name, "workflows"), v))
@@ -580,7 +580,10 @@ func (d *dashboard) viewRun(ctx context.Context, x *exchange) (runView, error) {
 func (l runLine) words() string {
 	switch {
 	case l.CompletedAt != nil && l.StartedAt != nil:
-		return l.Shown + " in " + span(l.Ran)
+		if l.Status == scheduler.Completed {
+			return "done in " + span(l.Ran)
+		}
+		return l.Shown + ", " + span(l.Ran)
 	case l.Attempts > 1:
 		return fmt.Sprintf("%s, attempt %d", l.Shown, l.Attempts)
 	}

@@ -220,7 +220,8 @@ func (s *server) mountBilling() {
 	s.mountWebhook()
 	if s.opt.Pages == nil {
 		s.page(route{
-			method: "GET", path: "/billing/return", access: public, id: "get-billing-return", tag: tagBilling, summary: "The page that a checkout leads back to", status: http.StatusOK,
+			method: "GET", path: "/billing/return", access: public,
+			id: "get-billing-return", tag: tagBilling, summary: "The page after a checkout", status: http.StatusOK,
 		}, func(x *exchange, r *http.Request) {
 			s.showPage(x, r, http.StatusOK, "return.html", r.URL.Query().Get("checkout") == "success")
 		})
