@@ -80,7 +80,6 @@ func (s *site) belongingsOf(t *testing.T, c identity.Caller) belongings {
 	return belongings{a.ID, key.ID, made.ID, w.ID, r.ID}
 }
 
-
 // paths are all routes of the dashboard with the ids put in.
 func (b belongings) paths() map[string][]string {
 	out := map[string][]string{}
