@@ -60,6 +60,7 @@ type (
 		AssignedAgentID string            `json:"assignedAgentId,omitempty" doc:"The same, in the form of the API reference."`
 		ID              string            `json:"id,omitempty" doc:"A task's id. Of all that is about one task."`
 		HistoryLength   *int              `json:"historyLength,omitempty" minimum:"0" doc:"How many of the newest messages are wanted; all without it."`
+		TaskID          string            `json:"taskId,omitempty" doc:"A task's id. Of push-notification configurations, whose other fields are as A2A has them."`
 		ContextID       string            `json:"contextId,omitempty" doc:"Of lists: only tasks of this context."`
 		Status          string            `json:"status,omitempty" doc:"Of lists: only tasks in this state."`
 		PageSize        *int              `json:"pageSize,omitempty" minimum:"1" maximum:"100" doc:"Of lists: 50 without it."`
@@ -75,6 +76,9 @@ type (
 		Blocking          *bool `json:"blocking,omitempty" doc:"0.3: false answers at once."`
 		ReturnImmediately bool  `json:"returnImmediately,omitempty" doc:"1.0: the same."`
 		HistoryLength     *int  `json:"historyLength,omitempty" minimum:"0"`
+
+		PushNotificationConfig     map[string]any `json:"pushNotificationConfig,omitempty" doc:"0.3: where to send push notifications: url, token, authentication."`
+		TaskPushNotificationConfig map[string]any `json:"taskPushNotificationConfig,omitempty" doc:"1.0: the same."`
 	}
 	a2aMessage struct {
 		Kind      string         `json:"kind,omitempty" doc:"0.3: message."`

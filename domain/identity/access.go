@@ -121,7 +121,7 @@ const (
 	UserList // all users
 	UserChange
 	SystemRead // how the engine's work stands
-	MarketRead     // what is shown of agents to whoever comes by
+	MarketRead // what is shown of agents to whoever comes by
 	numActions
 )
 
