@@ -96,9 +96,13 @@ func (d *dashboard) checkout(x *exchange) error {
 
 // paid is where payers come back to. What they say of it is only good for a word; the credits come from the provider's own.
 func (d *dashboard) paid(x *exchange) error {
-	f := flash{Bad: true, Text: "Nothing was bought."}
+	title, f := "Nothing was bought", flash{Bad: true, Text: "Nothing was bought."}
 	if x.URL.Query().Get("checkout") == "success" {
-		f = done("Thank you. Your credits are here as soon as the payment is confirmed, usually within seconds.")
+		title, f = "Thank you", done("Thank you. Your credits are here as soon as the payment is confirmed, usually within seconds.")
+	}
+	if !x.caller.Known() { // the checkout may have been begun by a program
+		d.show(x, http.StatusOK, saidPage(d.page(x, title, "billing"), f))
+		return nil
 	}
 	return d.to(x, "/dashboard/billing", f)
 }

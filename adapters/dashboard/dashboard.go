@@ -148,7 +148,7 @@ func (d *dashboard) routes() []route {
 		{"POST /dashboard/admin/users/{user}/enable", false, d.enableUser},
 		{"POST /dashboard/admin/ledger", false, d.verifyLedger},
 
-		{"GET /billing/return", false, d.paid},
+		{"GET /billing/return", true, d.paid},
 		{"POST /dashboard/billing/checkout", false, d.checkout},
 	}
 }
