@@ -173,7 +173,7 @@ func (t *txn) solo(ctx context.Context, fn func(ctx context.Context, c *session)
 				return err
 			}
 		}
-		if err := c.remember(ctx); err != nil {
+		if err := c.remember(); err != nil {
 			return err
 		}
 		return fn(ctx, c)
@@ -347,7 +347,7 @@ func (w *writer) add(r *request) {
 func (w *writer) end() {
 	unknown := false
 	if w.open && w.failed == nil && w.kept > 0 {
-		w.failed = w.c.remember(context.Background())
+		w.failed = w.c.remember(w.ran...)
 	}
 	if w.open && w.failed == nil && w.kept > 0 {
 		if w.failed = w.commit(w.ran); w.failed == nil {

@@ -420,7 +420,10 @@ func (g *lockstep) send(batch, heirs []*lane) {
 		known = g.memo.write()
 		calls = append(calls, known...)
 	}
-	if err := g.pipeline(calls); err != nil {
+	spans := g.spans(known)
+	err := g.pipeline(calls)
+	finishAll(spans, err)
+	if err != nil {
 		g.giveUp(err)
 		return
 	}
@@ -501,11 +504,24 @@ func (g *lockstep) write() error {
 	if len(calls) == 0 {
 		return nil
 	}
+	spans := g.spans(calls)
 	err := g.pipeline(calls)
 	if err == nil && short(calls) {
 		err = errShort
 	}
+	finishAll(spans, err)
 	return err
+}
+
+func (g *lockstep) spans(calls []*call) []ports.Span {
+	if g.w.store.cfg.Tracer == nil {
+		return nil
+	}
+	units := make([]*request, len(g.lanes))
+	for i, l := range g.lanes {
+		units[i] = l.r
+	}
+	return g.w.store.sharedSpans(units, calls)
 }
 
 // ending tells whether the units of a batch are all that have not ended, and have nothing left after it.

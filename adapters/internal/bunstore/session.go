@@ -229,15 +229,17 @@ func (c *session) later(ctx context.Context, check func() error, calls ...*call)
 }
 
 // remember writes what the units of the transaction know together, which begin anew.
-func (c *session) remember(ctx context.Context) error {
+func (c *session) remember(units ...*request) error {
 	if c.memo == nil {
 		return nil
 	}
 	calls := c.memo.write()
-	err := c.send(ctx, calls...)
+	spans := c.store.sharedSpans(units, calls)
+	err := c.send(context.Background(), calls...)
 	if err == nil && short(calls) {
 		err = errShort
 	}
+	finishAll(spans, err)
 	return err
 }
 

@@ -99,6 +99,36 @@ func (w *writer) commitSpans(units []*request) []ports.Span {
 	return out
 }
 
+// sharedSpans starts spans of statements that units share, in the trace of each: one of each kind.
+func (s *Store) sharedSpans(units []*request, calls []*call) []ports.Span {
+	if s.cfg.Tracer == nil {
+		return nil
+	}
+	kinds := map[string]summary{}
+	for _, k := range calls {
+		kinds[s.summaries[k.id].name] = s.summaries[k.id]
+	}
+	var out []ports.Span
+	for _, r := range units {
+		if r.out.err != nil {
+			continue
+		}
+		for _, what := range kinds {
+			_, span := s.span(r.ctx, what)
+			span.Number("nexus.commit.units", int64(len(units)))
+			out = append(out, span)
+		}
+	}
+	return out
+}
+
+// finishAll ends spans that end alike.
+func finishAll(spans []ports.Span, err error) {
+	for _, span := range spans {
+		finish(span, err)
+	}
+}
+
 // hook makes spans of the statements that Bun builds.
 type hook struct{ *Store }
 
