@@ -17,12 +17,11 @@ func TestAnA2ATaskOutlivesTheServer(t *testing.T) {
 	everyDatabase(t, func(t *testing.T, s *server) {
 		release := make(chan struct{})
 		endpoint, calls := agent(t, func() time.Duration {
-			select {
+			select { // also those who are called again before the release
 			case <-release:
-				return 0
-			default:
-				return time.Hour
+			case <-t.Context().Done():
 			}
+			return 0
 		})
 		s.start()
 		agentID := s.register(s.signUp("a@example.com"), endpoint, 0)
