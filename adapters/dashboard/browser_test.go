@@ -366,6 +366,16 @@ func TestTheWayOfANewUser(t *testing.T) {
 		b.eval(fmt.Sprintf(`(() => { const s = document.querySelector("#step-%d-agent"); s.value = [...s.options].find(o => o.text.startsWith("Slow")).value; s.dispatchEvent(new Event("change", {bubbles: true})); })()`, i))
 		b.see(fmt.Sprintf(`[...document.querySelectorAll(".dag text")].some(e => e.textContent === %q)`, name))
 	}
+	// Adding a step right behind a change: what the change asked for must not take the step away again.
+	b.open("/dashboard/workflows/new")
+	b.eval(`(() => { const fetch = window.fetch; window.fetch = async (...a) => { const r = await fetch(...a); await new Promise(f => setTimeout(f, 200)); return r; }; // a slow network
+		const n = document.querySelector("#step-0-name"); n.value = "Quick"; n.dispatchEvent(new Event("change", {bubbles: true}));
+		setTimeout(() => [...document.querySelectorAll("#builder button")].find(x => x.textContent === "Add a step").click(), 60); })()`)
+	b.see(`document.querySelector("#step-1-name")`)
+	time.Sleep(600 * time.Millisecond)
+	b.see(`document.querySelector("#step-1-name") && document.querySelector("#step-0-name").value === "Quick"`)
+	b.open("/dashboard/workflows/new")
+	b.fill("name", "Three")
 	step(0, "First")
 	b.press("Add a step")
 	b.see(`document.querySelector("#step-1-name")`)

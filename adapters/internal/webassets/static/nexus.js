@@ -119,6 +119,15 @@
     }
   });
 
+  // A look at the draft that was on its way while steps were added or removed would bring back the form from before.
+  let stepsUntil = 0;
+  document.addEventListener("htmx:config:request", (e) => {
+    const source = e.detail.ctx.sourceElement;
+    if (source.closest?.("#builder") && source.name === "do") stepsUntil = performance.now() + 5000;
+    else if (source.id === "builder" && performance.now() < stepsUntil) e.preventDefault();
+  });
+  for (const over of ["htmx:after:swap", "htmx:error", "htmx:response:error"]) document.addEventListener(over, () => { stepsUntil = 0; });
+
   // The menu of narrow screens closes with Escape and when one looks elsewhere.
   document.addEventListener("keydown", (e) => {
     if (e.key === "Escape") document.querySelectorAll(".bar details[open]").forEach((d) => { d.open = false; d.querySelector("summary").focus(); });
