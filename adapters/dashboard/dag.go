@@ -31,7 +31,7 @@ type graph struct {
 
 // Measures of the graph, in pixels.
 const (
-	nodeW, nodeH = 168, 52
+	nodeW, nodeH = 184, 52
 	gapX, gapY   = 56, 22
 	gapDown      = 38 // between rows of a graph that goes down
 	gapAside     = 18
