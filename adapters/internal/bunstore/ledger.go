@@ -245,8 +245,8 @@ func change(d ledger.Balance, after *credits.Amount) *call {
 // refused says why a change of an account was not made: the transfer has been booked before, or the account has too
 // little.
 func refused(ctx context.Context, c *session, t ledger.Transfer, d ledger.Balance) error {
-	if booked(ctx, c, t.Key) {
-		return fmt.Errorf("transfer %s: %w", t.Key, ports.ErrDuplicate)
+	if err := booked(ctx, c, t.Key); err != nil {
+		return err
 	}
 	b := ledger.Balance{UserID: d.UserID}
 	if err := readBalance(ctx, c, &b); err != nil && !errors.Is(err, sql.ErrNoRows) {
@@ -258,8 +258,15 @@ func refused(ctx context.Context, c *session, t ledger.Transfer, d ledger.Balanc
 	return ledger.Insufficient(-d.Held, b.Held)
 }
 
-// booked tells whether there is a transfer with the key.
-func booked(ctx context.Context, c *session, key string) bool {
+// booked is ErrDuplicate if there is a transfer with the key, and nil if there is none.
+func booked(ctx context.Context, c *session, key string) error {
 	var one int
-	return c.row(ctx, qTransfer, []any{key}, &one) == nil
+	switch err := c.row(ctx, qTransfer, []any{key}, &one); {
+	case err == nil:
+		return fmt.Errorf("transfer %s: %w", key, ports.ErrDuplicate)
+	case errors.Is(err, sql.ErrNoRows):
+		return nil
+	default:
+		return c.store.wrap(err, "read transfer")
+	}
 }

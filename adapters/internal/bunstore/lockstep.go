@@ -421,9 +421,7 @@ func (g *lockstep) send(batch, heirs []*lane) {
 		calls = append(calls, known...)
 	}
 	spans := g.spans(known)
-	err := g.pipeline(calls)
-	finishAll(spans, err)
-	if err != nil {
+	if err := written(spans, known, g.pipeline(calls)); err != nil {
 		g.giveUp(err)
 		return
 	}
@@ -439,10 +437,6 @@ func (g *lockstep) send(batch, heirs []*lane) {
 			}
 		}
 		l.calls = nil
-	}
-	if known != nil && short(known) {
-		g.giveUp(errShort)
-		return
 	}
 	for _, l := range batch {
 		l.reply <- nil
@@ -504,8 +498,11 @@ func (g *lockstep) write() error {
 	if len(calls) == 0 {
 		return nil
 	}
-	spans := g.spans(calls)
-	err := g.pipeline(calls)
+	return written(g.spans(calls), calls, g.pipeline(calls))
+}
+
+// written ends spans, and returns why calls that each must change something did not.
+func written(spans []ports.Span, calls []*call, err error) error {
 	if err == nil && short(calls) {
 		err = errShort
 	}

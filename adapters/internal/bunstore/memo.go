@@ -122,8 +122,10 @@ func (m *memo) post(ctx context.Context, c *session, t ledger.Transfer) error {
 		c.dirty = true
 		return nil
 	}
-	if !errors.Is(err, ports.ErrDuplicate) && booked(ctx, c, t.Key) {
-		err = ports.ErrDuplicate
+	if !errors.Is(err, ports.ErrDuplicate) { // a repeat is told as one, also where it could not be paid
+		if repeat := booked(ctx, c, t.Key); repeat != nil {
+			return repeat
+		}
 	}
 	return fmt.Errorf("transfer %s: %w", t.Key, err)
 }

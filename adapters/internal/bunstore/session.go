@@ -234,13 +234,7 @@ func (c *session) remember(units ...*request) error {
 		return nil
 	}
 	calls := c.memo.write()
-	spans := c.store.sharedSpans(units, calls)
-	err := c.send(context.Background(), calls...)
-	if err == nil && short(calls) {
-		err = errShort
-	}
-	finishAll(spans, err)
-	return err
+	return written(c.store.sharedSpans(units, calls), calls, c.send(context.Background(), calls...))
 }
 
 // forget ends what they know: the transaction is lost.

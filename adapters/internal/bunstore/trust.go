@@ -203,11 +203,7 @@ func (v *trusts) Save(ctx context.Context, p trust.Profile, e trust.Event, d tru
 		event := &call{statement: qInsertEvidence, args: []any{
 			e.ID, e.AgentID, e.Seq, string(e.Type), e.Score, e.Weight, e.Speed, e.Damping, e.ScoreBefore, e.ScoreAfter, e.TaskID, e.Reason, int64(at(e.CreatedAt)),
 		}}
-		calls := []*call{event}
-		if d.UserID != "" {
-			calls = append(calls, savePair(p.AgentID, d.UserID, d.OwnerUserID, d.Pair))
-		}
-		calls = append(calls, saveProfile(p), saveScore(p))
+		var left []*call                    // of what is to be written now
 		if e.Type == trust.RatingReceived { // which people repeat: find out before anything is changed
 			if err := c.send(ctx, event); err != nil {
 				return c.store.wrap(err, "insert trust event")
@@ -215,7 +211,8 @@ func (v *trusts) Save(ctx context.Context, p trust.Profile, e trust.Event, d tru
 			if event.rows == 0 {
 				return trust.AlreadyRated(e.TaskID)
 			}
-			calls = calls[1:]
+		} else {
+			left = append(left, event)
 		}
 		check := func() error {
 			if event.rows == 0 {
@@ -226,11 +223,14 @@ func (v *trusts) Save(ctx context.Context, p trust.Profile, e trust.Event, d tru
 		var err error
 		if c.memo != nil {
 			c.memo.settle(c, p, d)
-			if e.Type != trust.RatingReceived {
-				err = c.later(ctx, check, event)
+			err = c.later(ctx, check, left...)
+		} else {
+			if d.UserID != "" {
+				left = append(left, savePair(p.AgentID, d.UserID, d.OwnerUserID, d.Pair))
 			}
-		} else if err = c.send(ctx, calls...); err == nil {
-			err = check()
+			if err = c.send(ctx, append(left, saveProfile(p), saveScore(p))...); err == nil {
+				err = check()
+			}
 		}
 		if err != nil {
 			return c.store.wrap(err, "save trust profile")
