@@ -261,10 +261,15 @@ func (c *core) commit(ctx context.Context, fn func(ctx context.Context, u *unit)
 		if err == nil {
 			break
 		}
-		c.forgo(done)
+		begun := c.forgo(done)
 		done = nil
 		var short *unpaid
 		if !errors.As(err, &short) || refused[short.key] != nil {
+			if f, known := fault.As(err); !known || f.Kind == fault.Unavailable { // it may have been committed all the same
+				for _, job := range begun {
+					c.adrift.add(job)
+				}
+			}
 			return err
 		}
 		refused[short.key] = short.err
