@@ -703,6 +703,33 @@ func TestAReplyGoesOnWhereTheAgentAsked(t *testing.T) {
 }
 
 // What the requester says while the agent is being called goes to it next, and what it says too late is kept.
+// An agent that asked something, and then goes on without an answer, is followed to the end.
+func TestAnAgentThatGoesOnByItselfIsFollowed(t *testing.T) {
+	everyStore(t, func(t *testing.T, r *rig) {
+		r.work()
+		asker, owner := r.user(), r.user()
+		var calls atomic.Int32
+		a := r.agent(owner, credits.Whole(10), func(context.Context, ports.Call) (ports.Answer, error) {
+			said := []task.Message{{ID: fmt.Sprint(calls.Load()), Role: task.RoleAgent, Parts: []task.Part{task.TextPart("well")}}}
+			if calls.Add(1) == 1 {
+				return ports.Answer{State: ports.AnswerInputRequired, Messages: said, RemoteTaskID: "remote"}, nil
+			}
+			return ports.Answer{State: ports.AnswerDone, Messages: said, RemoteTaskID: "remote"}, nil
+		})
+		v := r.create(asker, a)
+		require.Eventually(t, func() bool {
+			v, err := r.Tasks.Get(t.Context(), asker, v.ID)
+			return err == nil && v.AwaitsInput
+		}, 10*time.Second, time.Millisecond)
+		v, err := r.Tasks.Reply(t.Context(), owner, v.ID, app.ReplyTask{Role: task.RoleAgent, Parts: []task.Part{task.TextPart("never mind")}})
+		require.NoError(t, err)
+		require.False(t, v.AwaitsInput)
+		v = r.ended(asker, v.ID)
+		require.Equal(t, task.Completed, v.Status)
+		require.Equal(t, 1, v.Attempts)
+	})
+}
+
 func TestAReplyDuringACallIsNotLost(t *testing.T) {
 	everyStore(t, func(t *testing.T, r *rig) {
 		r.work()
