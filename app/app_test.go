@@ -218,6 +218,7 @@ func TestFailuresGiveTheMoneyBack(t *testing.T) {
 	for name, c := range map[string]struct {
 		err      error
 		answer   ports.Answer
+		panics   bool
 		code     string
 		attempts int
 	}{
@@ -226,6 +227,7 @@ func TestFailuresGiveTheMoneyBack(t *testing.T) {
 		"the agent says so":              {answer: ports.Answer{State: ports.AnswerFailed, Reason: "no idea"}, code: task.ErrAgentFailed, attempts: 1},
 		"at work, but no id to ask for":  {answer: ports.Answer{State: ports.AnswerWorking}, code: task.ErrProtocol, attempts: 1},
 		"a bug of the adapter's":         {err: fmt.Errorf("boom"), code: task.ErrProtocol, attempts: 1},
+		"a panic of the adapter's":       {panics: true, code: task.ErrProtocol, attempts: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -240,6 +242,9 @@ func TestFailuresGiveTheMoneyBack(t *testing.T) {
 				mu.Lock()
 				defer mu.Unlock()
 				seen[call.Message.ID] = true
+				if c.panics {
+					panic("boom")
+				}
 				return c.answer, c.err
 			})
 			v := r.ended(asker, r.create(asker, a).ID)

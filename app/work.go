@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -343,9 +344,18 @@ func (w *Worker) begun(ctx context.Context, job ports.Job) (context.Context, por
 	return ctx, span
 }
 
+// caught turns a panic into an error: one job, or one agent's answer, must not end the process and, as it would come again,
+// the next one too.
+func caught(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+	}
+}
+
 // do does the part of a job that may take long, and ends the job. callCtx ends before ctx when the call of a task's agent
 // is no longer wanted.
-func (w *Worker) do(ctx, callCtx context.Context, job ports.Job, call *forwarding) error {
+func (w *Worker) do(ctx, callCtx context.Context, job ports.Job, call *forwarding) (err error) {
+	defer caught(&err)
 	switch job.Kind {
 	case jobForward:
 		return w.forward(ctx, callCtx, job, *call)
@@ -557,14 +567,12 @@ func (w *Worker) forward(ctx, callCtx context.Context, job ports.Job, f forwardi
 	ear := ear{w: w, of: f, stop: cancel}
 	in := f.call()
 	in.Hear = ear.hear
-	if f.seq == 0 {
-		answer, err = w.Config.Agents.Follow(callCtx, in)
-	} else {
+	if f.seq != 0 {
 		if in.CallBack, err = w.callBack(ctx, f.task.ID); err != nil {
 			return err
 		}
-		answer, err = w.Config.Agents.Send(callCtx, in)
 	}
+	answer, err = w.call(callCtx, in, f.seq != 0)
 	var failed *ports.CallError
 	if err != nil && !errors.As(err, &failed) {
 		if ctx.Err() != nil || ear.failed && callCtx.Err() == nil { // shutting down, or the store is away
@@ -626,6 +634,15 @@ func (w *Worker) forward(ctx, callCtx context.Context, job ports.Job, f forwardi
 			return u.Jobs.Finish(ctx, job)
 		}
 	})
+}
+
+// call gives an agent a message, or asks it how it is getting on.
+func (w *Worker) call(ctx context.Context, in ports.Call, send bool) (answer ports.Answer, err error) {
+	defer caught(&err)
+	if send {
+		return w.Config.Agents.Send(ctx, in)
+	}
+	return w.Config.Agents.Follow(ctx, in)
 }
 
 // next says what an agent's answer to the message at told, or the lack of one, means for a task: what is to happen to it,
