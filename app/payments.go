@@ -280,6 +280,7 @@ const (
 	outcomeNoted    = "noted"
 	outcomeCredited = "credited"
 	outcomeReversed = "reversed"
+	outcomeReturned = "returned"
 	outcomeRefused  = "refused: "
 	outcomeIgnored  = "ignored: "
 )
@@ -321,13 +322,14 @@ func (w *Worker) historyOf(ctx context.Context, e billing.Event) (*history, erro
 }
 
 // hear does what follows from an event: whatever comes in which order and how often, a session is credited once, and
-// what was taken back of it is what went back of its money. It locks the payment, then the purchase, then the money.
+// what was taken back of it is what went back of its money and did not come again. It locks the payment, then the purchase, then the money.
 func (u *unit) hear(ctx context.Context, e billing.Event, past *history) (outcome string, err error) {
 	pay, err := u.Payments.Lock(ctx, e.Payment())
 	if err != nil {
 		return "", fmt.Errorf("lock payment: %w", err)
 	}
-	if e.Kind == billing.EventRefunded || e.Kind == billing.EventLost {
+	known := pay
+	if e.About() {
 		pay = pay.Hear(e)
 		if err := u.Payments.Save(ctx, pay); err != nil {
 			return "", fmt.Errorf("save payment: %w", err)
@@ -344,9 +346,7 @@ func (u *unit) hear(ctx context.Context, e billing.Event, past *history) (outcom
 	}
 	from := p.Reversed
 	if p.PaymentID == pay.ID {
-		if back := p.Back(pay); back > from { // less only if what went back was forgotten
-			p.Reversed, p.Reversals, p.UpdatedAt = back, p.Reversals+1, u.now
-		}
+		p = p.Reverse(known, pay, u.now)
 	}
 	switch {
 	case insert:
@@ -366,7 +366,9 @@ func (u *unit) hear(ctx context.Context, e billing.Event, past *history) (outcom
 		}
 	}
 	if p.Reversed != from {
-		outcome = outcomeReversed
+		if outcome = outcomeReversed; p.Reversed < from {
+			outcome = outcomeReturned
+		}
 		if err := u.move(ctx)(issue.Reverse(from, p.Reversed, p.Reversals, u.now)); err != nil {
 			return "", err
 		}
