@@ -268,22 +268,24 @@ func (w *Worker) payment(ctx context.Context, job ports.Job) error {
 				continue
 			}
 		}
-		if err == nil && strings.HasPrefix(outcome, outcomeRefused) {
-			w.Logger.ErrorContext(ctx, "a payment was not credited, its purchase wants an operator's look", "event", e.Key, "session", e.SessionID, "why", outcome)
+		kind, why, _ := strings.Cut(outcome, ": ")
+		if err == nil && outcome != "" && w.Observe != nil {
+			w.Observe.PaymentHeard(billing.Outcome(kind))
+		}
+		if err == nil && kind == string(billing.Rejected) {
+			w.Logger.ErrorContext(ctx, "a payment was not credited, its purchase wants an operator's look", "event", e.Key, "session", e.SessionID, "why", why)
 		}
 		return err
 	}
 }
 
-// What becomes of events.
-const (
-	outcomeNoted    = "noted"
-	outcomeCredited = "credited"
-	outcomeReversed = "reversed"
-	outcomeReturned = "returned"
-	outcomeRefused  = "refused: "
-	outcomeIgnored  = "ignored: "
-)
+// outcomeOf is what came of an event, as it is kept: of one that was refused with the reason.
+func outcomeOf(o billing.Outcome, why string) string {
+	if why == "" {
+		return string(o)
+	}
+	return string(o) + ": " + why
+}
 
 // errUnknownSession is returned for a session whose purchase is missing, before it is known what the ledger has of it.
 var errUnknownSession = errors.New("app: no purchase has this session")
@@ -357,26 +359,26 @@ func (u *unit) hear(ctx context.Context, e billing.Event, past *history) (outcom
 	if err != nil {
 		return "", fmt.Errorf("save purchase: %w", err)
 	}
-	outcome = outcomeNoted
+	came, why := billing.Noted, ""
 	issue := ledger.Issue{ID: p.SessionID, UserID: p.UserID, Amount: p.Credits, Description: fmt.Sprintf("%s credits (%s)", p.Credits, p.PackageID)}
 	if credit {
-		outcome = outcomeCredited
+		came = billing.Credited
 		if err := u.move(ctx)(issue.Credit(u.now)); err != nil {
 			return "", err
 		}
 	}
 	if p.Reversed != from {
-		if outcome = outcomeReversed; p.Reversed < from {
-			outcome = outcomeReturned
+		if came = billing.Reversed; p.Reversed < from {
+			came = billing.Returned
 		}
 		if err := u.move(ctx)(issue.Reverse(from, p.Reversed, p.Reversals, u.now)); err != nil {
 			return "", err
 		}
 	}
 	if p.Status == billing.Refused && e.Kind == billing.EventPaid {
-		outcome = outcomeRefused + p.Note
+		came, why = billing.Rejected, p.Note
 	}
-	return outcome, nil
+	return outcomeOf(came, why), nil
 }
 
 // move posts a transfer, if it could be made.
@@ -398,7 +400,7 @@ func (u *unit) purchaseOf(ctx context.Context, e billing.Event, past *history) (
 		case err != nil:
 			return p, false, "", fmt.Errorf("find purchase: %w", err)
 		case id == "": // nothing of ours, or it is not paid yet as far as is known
-			return p, false, outcomeNoted, nil
+			return p, false, outcomeOf(billing.Noted, ""), nil
 		}
 		p, err = u.Purchases.Lock(ctx, id)
 		return p, false, "", err
@@ -421,10 +423,10 @@ func (u *unit) purchaseOf(ctx context.Context, e billing.Event, past *history) (
 	}
 	p, ok := billing.Restore(u.id(), e, u.now)
 	if !ok {
-		return p, false, outcomeRefused + "no purchase has this session, and it names no package or no user", nil
+		return p, false, outcomeOf(billing.Rejected, "no purchase has this session, and it names no package or no user"), nil
 	}
 	if _, err := u.Users.Get(ctx, e.UserID); fault.Has(err, fault.CodeNotFound) {
-		return p, false, outcomeRefused + "no purchase has this session, and there is no such user", nil
+		return p, false, outcomeOf(billing.Rejected, "no purchase has this session, and there is no such user"), nil
 	} else if err != nil {
 		return p, false, "", fmt.Errorf("find user: %w", err)
 	}

@@ -129,6 +129,21 @@ const (
 	EventWon      Kind = "won"      // the dispute DisputeID was won, perhaps after it was lost: the money is back
 )
 
+// Outcome is what came of an event.
+type Outcome string
+
+// The outcomes.
+const (
+	Noted    Outcome = "noted"    // it changed nothing that was booked
+	Credited Outcome = "credited" // the credits were booked
+	Reversed Outcome = "reversed" // credits were taken back
+	Returned Outcome = "returned" // credits that had been taken back were booked again
+	Rejected Outcome = "refused"  // what was paid is not credited, for the operator to look at
+)
+
+// Outcomes lists all outcomes.
+func Outcomes() []Outcome { return []Outcome{Noted, Credited, Reversed, Returned, Rejected} }
+
 // Event is what a provider told of a payment, reduced to what is needed: no card, no address, no e-mail.
 type Event struct {
 	ID         string // unique for the provider
