@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -31,6 +32,7 @@ const (
 	jobCancelRuns = "workflow.cancel"  // subject: a deleted workflow; cancel the runs it still has
 	jobLetter     = "mail.send"        // subject: a letter; send it
 	jobDrainUser  = "user.drain"       // subject: a deleted user; take what is theirs out of the market
+	jobUserAgents = "user.agents"      // subject: a user who was disabled or enabled; take their agents off the market, or look for them
 	jobPayment    = "payment.event"    // subject: an event that a provider told; do what follows from it
 	jobFoldUsage  = "usage.fold"       // subject: a user, or all; sum up the days of usage
 	jobPush       = "push.tell"        // subject: a push configuration; tell its receiver what it does not know yet
@@ -393,6 +395,8 @@ func (w *Worker) do(ctx, callCtx context.Context, job ports.Job, call *forwardin
 		return w.sendLetter(ctx, job)
 	case jobDrainUser:
 		return w.drainUser(ctx, job)
+	case jobUserAgents:
+		return w.userAgents(ctx, job)
 	default:
 		return fault.New(fault.Internal, fault.CodeInternal, "no handler for jobs of kind %q", job.Kind)
 	}
@@ -764,7 +768,8 @@ func (w *Worker) assign(ctx context.Context, job ports.Job) error {
 	}
 }
 
-// probe asks an agent for its card, and comes back after a while for as long as the agent sends no heartbeats.
+// probe asks an agent for its card, and comes back after a while for as long as the agent sends no heartbeats. That of an
+// owner who is shut out is not asked, and offline.
 func (w *Worker) probe(ctx context.Context, job ports.Job) error {
 	a, err := w.Store.Read().Agents.Get(ctx, job.Subject)
 	if err != nil {
@@ -773,7 +778,14 @@ func (w *Worker) probe(ctx context.Context, job ports.Job) error {
 	if !a.Probed() {
 		return w.update(ctx, func(ctx context.Context, u *unit) error { return u.Jobs.Finish(ctx, job) })
 	}
-	card := w.fetchCard(ctx, a.Endpoint)
+	owner, err := w.Store.Read().Users.Get(ctx, a.OwnerUserID)
+	if err != nil {
+		return fmt.Errorf("read owner: %w", err)
+	}
+	var card json.RawMessage
+	if owner.Active() {
+		card = w.fetchCard(ctx, a.Endpoint)
+	}
 	return w.update(ctx, func(ctx context.Context, u *unit) error {
 		now, err := u.Agents.Lock(ctx, job.Subject)
 		if err != nil {
