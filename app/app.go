@@ -144,7 +144,7 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &core{Config: cfg, turns: turns{limit: cfg.MaxCallsPerAgent}, places: make(chan struct{}, cfg.MaxCalls), pushes: make(chan struct{}, maxPushes), receivers: turns{limit: maxPushesPerHost}, askers: turns{limit: maxPushesPerUser}}
+	c := &core{Config: cfg, turns: turns{limit: cfg.MaxCallsPerAgent}, places: make(chan struct{}, cfg.MaxCalls), others: make(chan struct{}, maxOthers), pushes: make(chan struct{}, maxPushes), receivers: turns{limit: maxPushesPerHost}, askers: turns{limit: maxPushesPerUser}}
 	c.feedTasks()
 	c.feedRuns()
 	e := &Engine{
@@ -171,6 +171,8 @@ type core struct {
 	calls   inFlight
 	turns   turns
 	places  chan struct{} // one for each call that is under way
+	others  chan struct{} // one for each other job, so that slow agents hold up nothing else
+	queued  atomic.Int64  // calls' jobs that wait for a place before they are claimed
 	crew    atomic.Pointer[crew]
 	waiting atomic.Int64 // claimed jobs without one
 	adrift  adrift

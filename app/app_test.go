@@ -17,6 +17,7 @@ import (
 	"github.com/nexus-protocol/nexus/adapters/memory"
 	"github.com/nexus-protocol/nexus/adapters/sqlite"
 	"github.com/nexus-protocol/nexus/app"
+	"github.com/nexus-protocol/nexus/domain/billing"
 	"github.com/nexus-protocol/nexus/domain/credits"
 	"github.com/nexus-protocol/nexus/domain/fault"
 	"github.com/nexus-protocol/nexus/domain/identity"
@@ -859,6 +860,47 @@ func TestASlowAgentLeavesRoomForOthers(t *testing.T) {
 }
 
 // Tasks that wait for an agent's turn do not hold up a worker that stops, and are taken up by the next.
+// Calls that take every place, and tasks beyond number that wait for one, leave room for all other work.
+func TestCallsLeaveRoomForOtherWork(t *testing.T) {
+	everyStore(t, func(t *testing.T, r *rig) {
+		p := &provider{Payments: memory.NewPayments(r.clock.now)}
+		r.with(func(c *app.Config) { c.MaxCalls, c.Payments = 2, p })
+		r.work()
+		asker, owner := r.user(), r.user()
+		var began atomic.Int32
+		release := make(chan struct{})
+		hangs := func(ctx context.Context, c ports.Call) (ports.Answer, error) {
+			began.Add(1)
+			select {
+			case <-release:
+				return echo(ctx, c)
+			case <-ctx.Done():
+				return ports.Answer{}, ctx.Err()
+			}
+		}
+		var tasks []app.TaskView
+		for i := range 150 { // more than a queue hands over at once
+			a := r.agent(owner, 0, hangs)
+			tasks = append(tasks, r.create(asker, a))
+			if i == 1 {
+				require.Eventually(t, func() bool { return began.Load() == 2 }, 10*time.Second, time.Millisecond)
+			}
+		}
+		out, err := r.Billing.Checkout(t.Context(), asker, "starter")
+		require.NoError(t, err)
+		d, err := p.Pay(out.SessionID)
+		require.NoError(t, err)
+		require.NoError(t, r.Billing.Receive(t.Context(), d))
+		require.Eventually(t, func() bool { return r.purchases(asker)[0].Status == billing.Paid }, 20*time.Second, 5*time.Millisecond)
+		require.EqualValues(t, 2, began.Load())
+		close(release)
+		for _, v := range tasks {
+			require.Equal(t, task.Completed, r.ended(asker, v.ID).Status)
+		}
+		require.EqualValues(t, len(tasks), began.Load())
+	})
+}
+
 func TestAStoppedWorkerGivesUpWhatWaits(t *testing.T) {
 	everyStore(t, func(t *testing.T, r *rig) {
 		r.with(func(c *app.Config) { c.MaxCallsPerAgent = 1 })

@@ -55,6 +55,9 @@ const (
 	maxDeliveries = 50               // of one call, counting crashes: then the answer itself is at fault
 	cancelBudget  = 10 * time.Second // for telling an agent
 
+	maxOthers     = 512              // jobs that are no calls, at a time
+	maxQueued     = 32               // jobs of calls that wait for a place; those beyond come again with the queue's next sweep
+
 	defaultCalls         = 1024
 	defaultCallsPerAgent = 64
 )
@@ -151,7 +154,7 @@ func (w *Worker) Run(ctx context.Context, grace time.Duration) error {
 
 // renew keeps the leases of this process's jobs, but for those that nobody works on.
 func (w *Worker) renew(ctx context.Context) (err error) {
-	if len(w.places) > 0 || w.waiting.Load() > 0 {
+	if len(w.places)+len(w.others) > 0 || w.waiting.Load() > 0 {
 		err = w.commit(ctx, func(ctx context.Context, u *unit) error { return u.Jobs.Extend(ctx, w.Name, u.now.Add(leaseFor)) })
 	}
 	lost := w.adrift.take()
@@ -224,7 +227,8 @@ func (u *unit) taskAndAgent(ctx context.Context, taskID string) (task.Task, regi
 }
 
 // Handle runs one job, if it is there to be claimed, and returns when that is done; a job that is delivered twice acts
-// once. Hosts that bring a queue of their own may call it; Run does not wait for calls of agents in the queue's places.
+// once. One that is to call an agent is left for later where too many wait for that. Hosts that bring a queue of their own may
+// call it; Run does not wait for calls of agents in the queue's places.
 func (w *Worker) Handle(ctx context.Context, jobID string) error {
 	rest, err := w.claim(ctx, ctx, jobID)
 	if rest == nil {
@@ -234,12 +238,14 @@ func (w *Worker) Handle(ctx context.Context, jobID string) error {
 }
 
 // claim takes a job and decides what can be decided at once. rest is what remains to be done, which may take long; nil
-// if nothing does. It waits while this process has all the calls under way that it may have. When open ends nothing new is
-// begun. One commit.
+// if nothing does. It waits while this process has all the calls under way that it may have; where many wait for that already,
+// it leaves the job for later, as whoever hands over jobs has others too. When open ends nothing new is begun. One commit.
 func (w *Worker) claim(ctx, open context.Context, jobID string) (rest func() error, err error) {
-	select {
-	case w.places <- struct{}{}:
-	case <-open.Done():
+	place := w.others
+	if strings.HasPrefix(jobID, jobForward+":") {
+		place = w.places
+	}
+	if !w.enter(open, place) {
 		return nil, nil
 	}
 	var job ports.Job
@@ -262,7 +268,7 @@ func (w *Worker) claim(ctx, open context.Context, jobID string) (rest func() err
 		if placeless {
 			w.waiting.Add(-1)
 		} else {
-			<-w.places
+			<-place
 		}
 		return err
 	}
@@ -321,7 +327,7 @@ func (w *Worker) claim(ctx, open context.Context, jobID string) (rest func() err
 	if job.Kind == jobPush {
 		placeless = true
 		w.waiting.Add(1)
-		<-w.places
+		<-place
 	}
 	return func() error {
 		if job.Kind == jobForward && !call.begun {
@@ -334,6 +340,27 @@ func (w *Worker) claim(ctx, open context.Context, jobID string) (rest func() err
 		}
 		return leave(w.done(traced, job, err))
 	}, nil
+}
+
+// enter takes a place, or tells that there is none and will be none soon.
+func (w *Worker) enter(open context.Context, place chan struct{}) bool {
+	select {
+	case place <- struct{}{}:
+		return true
+	default:
+	}
+	if place == w.places {
+		defer w.queued.Add(-1)
+		if w.queued.Add(1) > maxQueued {
+			return false
+		}
+	}
+	select {
+	case place <- struct{}{}:
+		return true
+	case <-open.Done():
+		return false
+	}
 }
 
 // begun starts the span of a job.
