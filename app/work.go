@@ -55,8 +55,8 @@ const (
 	maxDeliveries = 50               // of one call, counting crashes: then the answer itself is at fault
 	cancelBudget  = 10 * time.Second // for telling an agent
 
-	maxOthers     = 512              // jobs that are no calls, at a time
-	maxQueued     = 32               // jobs of calls that wait for a place; those beyond come again with the queue's next sweep
+	maxOthers = 512 // jobs that are no calls, at a time
+	maxQueued = 32  // jobs of calls that wait for a place; those beyond come again with the queue's next sweep
 
 	defaultCalls         = 1024
 	defaultCallsPerAgent = 64
