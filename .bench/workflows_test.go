@@ -109,7 +109,7 @@ func BenchmarkWorkflows(b *testing.B) {
 		b.Run(s.name, func(b *testing.B) {
 			engines := []contender{
 				nexus(b, "nexus-sqlite", s, openSQLite(b)), nexus(b, "nexus-postgres", s, openPostgres(b)),
-				dbosOn(b, "dbos-sqlite", s, "sqlite:"+filepath.Join(b.TempDir(), "dbos.db")), dbosOn(b, "dbos-postgres", s, postgrestest.URL(b)), riverOn(b, s),
+				dbosOn(b, "dbos-sqlite", s, "sqlite:file:"+filepath.Join(b.TempDir(), "dbos.db")+"?_pragma=synchronous(FULL)"), dbosOn(b, "dbos-postgres", s, postgrestest.URL(b)), riverOn(b, s),
 			}
 			for b.Loop() {
 				rates, alone := map[string][]float64{}, map[string][]time.Duration{}

@@ -74,7 +74,7 @@ func (c *core) move(ctx context.Context, u *unit, r scheduler.Run, cmd scheduler
 		if err := u.Runs.Save(ctx, next, events); err != nil {
 			return fmt.Errorf("save run: %w", err)
 		}
-		u.streams = append(u.streams, r.ID)
+		u.grown.runs = append(u.grown.runs, growth[scheduler.Event]{r.ID, events})
 	}
 	for _, k := range cancels {
 		if k.TaskID == "" { // its input was still to be held against a schema; the job finds that it is not wanted any more

@@ -179,7 +179,7 @@ func (c *core) insert(ctx context.Context, u *unit, t task.Task, events []task.E
 		}
 		t, events, mine.call.task = next, append(events, started...), next
 	}
-	u.streams = append(u.streams, t.ID)
+	u.grown.tasks = append(u.grown.tasks, growth[task.Event]{t.ID, events})
 	if err := u.Tasks.Insert(ctx, t, events); err != nil {
 		return fmt.Errorf("insert task: %w", err)
 	}
@@ -263,7 +263,7 @@ func (c *core) apply(ctx context.Context, u *unit, t task.Task, agent registry.A
 		return next, events, fmt.Errorf("save task: %w", err)
 	}
 	if len(events) > 0 {
-		u.streams = append(u.streams, t.ID)
+		u.grown.tasks = append(u.grown.tasks, growth[task.Event]{t.ID, events})
 	}
 	if t.Push && task.AnyNotable(events) {
 		if err := u.tellReceivers(ctx, t.ID); err != nil {
