@@ -169,15 +169,20 @@ func (w *Worker) renew(ctx context.Context) (err error) {
 
 // sweep ends tasks whose time is up and that no call watches over any more.
 func (w *Worker) sweep(ctx context.Context) error {
-	ids, err := w.Store.Read().Tasks.Overdue(ctx, w.now(), sweepBatch)
-	if err != nil {
-		return fmt.Errorf("find overdue tasks: %w", err)
+	for first := ""; ; {
+		ids, err := w.Store.Read().Tasks.Overdue(ctx, w.now(), sweepBatch)
+		if err != nil {
+			return fmt.Errorf("find overdue tasks: %w", err)
+		}
+		for _, id := range ids {
+			err = errors.Join(err, w.change(ctx, id, func(u *unit, _ task.Task) task.Command { return task.TimeOut{At: u.now} }))
+			w.calls.stop(id)
+		}
+		if err != nil || len(ids) < sweepBatch || ids[0] == first { // the last as the clock was set back
+			return err
+		}
+		first = ids[0]
 	}
-	for _, id := range ids {
-		err = errors.Join(err, w.change(ctx, id, func(u *unit, _ task.Task) task.Command { return task.TimeOut{At: u.now} }))
-		w.calls.stop(id)
-	}
-	return err
 }
 
 // tidy removes what has ended and is of no more use.
