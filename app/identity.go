@@ -190,6 +190,9 @@ type CreatedKey struct {
 
 // CreateKey makes an API key for an agent. The secret is returned here and never again. Its owner may call it. One commit.
 func (s *Identity) CreateKey(ctx context.Context, c identity.Caller, agentID string, in identity.NewKey) (CreatedKey, error) {
+	if err := identity.MayAsk(c, identity.KeyCreate); err != nil { // before a repeat is told of a key
+		return CreatedKey{}, err
+	}
 	secret, err := s.drawSecret()
 	if err != nil {
 		return CreatedKey{}, err

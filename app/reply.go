@@ -60,6 +60,11 @@ func (s *Tasks) Reply(ctx context.Context, c identity.Caller, id string, in Repl
 	if in.Role == task.RoleAgent {
 		action = identity.TaskAnswer
 	}
+	if c.Known() { // a stranger may reply in a stranger's task
+		if err := identity.MayAsk(c, action); err != nil {
+			return TaskView{}, err
+		}
+	}
 	var out TaskView
 	err := s.once(ctx, c, func() any { return out }, func(ctx context.Context, u *unit) error {
 		t, err := u.Tasks.Lock(ctx, id)
