@@ -123,11 +123,12 @@ func TestWatchingWhatAnotherProcessDoes(t *testing.T) {
 	base, stop, err := redistest.Start()
 	require.NoError(t, err)
 	store := memory.New()
+	var hearing []func() bool
 	process := func() *rig {
 		o, err := redis.ParseURL(base + "/0")
 		require.NoError(t, err)
 		client := redis.NewClient(o)
-		changes := redisevents.New(client, memory.NewID(), redisevents.Options{DeafEvery: 300 * time.Millisecond})
+		changes := redisevents.New(client, memory.NewID(), redisevents.Options{DeafEvery: 4 * time.Second})
 		ctx, cancel := context.WithCancel(context.Background())
 		over := make(chan error, 1)
 		go func() { over <- changes.Run(ctx) }()
@@ -137,6 +138,7 @@ func TestWatchingWhatAnotherProcessDoes(t *testing.T) {
 			require.NoError(t, client.Close())
 		})
 		require.Eventually(t, changes.Hearing, 10*time.Second, time.Millisecond)
+		hearing = append(hearing, changes.Hearing)
 		return newRig(t, store, func(c *app.Config) { c.Events, c.Sole = changes, false })
 	}
 	a, b := process(), process()
@@ -161,11 +163,15 @@ func TestWatchingWhatAnotherProcessDoes(t *testing.T) {
 		require.Equal(t, []string{"status", "message", "status", "artifact", "complete"}, kinds(out.events))
 		return out.at.Sub(*a.ended(asker, v.ID).CompletedAt)
 	}
-	best := time.Hour
-	for range 3 { // other tests run on this machine
-		best = min(best, watchOne())
+	quickly := func() time.Duration { // other tests run on this machine; by itself it looks every 15 s, and every 4 s while it is deaf
+		best := time.Hour
+		for range 3 {
+			best = min(best, watchOne())
+		}
+		return best
 	}
-	require.Less(t, best, 100*time.Millisecond, "it was woken")
+	best := quickly()
+	require.Less(t, best, 2*time.Second, "it was woken")
 	stop()
 	away := watchOne()
 	t.Logf("seen %s after it was done; without Redis %s after", best, away)
@@ -173,9 +179,10 @@ func TestWatchingWhatAnotherProcessDoes(t *testing.T) {
 	stop, err = redistest.StartAt(port)
 	require.NoError(t, err)
 	t.Cleanup(stop)
-	for deadline := time.Now().Add(10 * time.Second); watchOne() > 100*time.Millisecond; {
-		require.True(t, time.Now().Before(deadline), "Redis is back, and it is not woken")
+	for _, hears := range hearing {
+		require.Eventually(t, hears, 30*time.Second, time.Millisecond, "Redis is back")
 	}
+	require.Less(t, quickly(), 2*time.Second, "it is woken again")
 }
 
 // What is not committed wakes nobody.
