@@ -709,6 +709,22 @@ func TestAReplyGoesOnWhereTheAgentAsked(t *testing.T) {
 }
 
 // What the requester says while the agent is being called goes to it next, and what it says too late is kept.
+// What an agent that calls in by itself said and made on the way is part of its answer.
+func TestAnAnswerThatCameInPieces(t *testing.T) {
+	everyStore(t, func(t *testing.T, r *rig) { // nobody calls it
+		asker, owner := r.user(), r.user()
+		v := r.create(asker, r.agent(owner, credits.Whole(1), echo))
+		made := []task.Artifact{{Name: "result", Parts: []task.Part{{Type: task.PartData, Data: json.RawMessage(`{"sum":3}`)}}}}
+		_, err := r.Tasks.Reply(t.Context(), owner, v.ID, app.ReplyTask{Role: task.RoleAgent, Artifacts: made, Status: task.Running})
+		require.NoError(t, err)
+		done, err := r.Tasks.Reply(t.Context(), owner, v.ID, app.ReplyTask{Role: task.RoleAgent, Status: task.Completed})
+		require.NoError(t, err)
+		require.Equal(t, task.Completed, done.Status)
+		require.JSONEq(t, `{"sum":3}`, string(done.Output))
+		require.Len(t, done.Artifacts, 1)
+	})
+}
+
 // An agent that asked something, and then goes on without an answer, is followed to the end.
 func TestAnAgentThatGoesOnByItselfIsFollowed(t *testing.T) {
 	everyStore(t, func(t *testing.T, r *rig) {

@@ -88,7 +88,12 @@ func (s *Tasks) Reply(ctx context.Context, c identity.Caller, id string, in Repl
 			}
 		}
 		t.Push = t.Push || in.push != nil
-		next, events, err := s.apply(ctx, u, t, agent, in.command(u))
+		cmd := in.command(u)
+		if c, ok := cmd.(task.Complete); ok {
+			c.Earlier = (&log{events: history}).since(t.Asked)
+			cmd = c
+		}
+		next, events, err := s.apply(ctx, u, t, agent, cmd)
 		if err != nil {
 			return err
 		}
