@@ -34,6 +34,11 @@ type clock struct{ skipped atomic.Int64 }
 func (c *clock) now() time.Time       { return time.Now().Add(time.Duration(c.skipped.Load())) }
 func (c *clock) skip(d time.Duration) { c.skipped.Add(int64(d)) }
 
+// still is a clock that stands but for what is skipped: how fast the test runs is nothing to it.
+func (c *clock) still() time.Time {
+	return time.Unix(1_800_000_000, 0).Add(time.Duration(c.skipped.Load()))
+}
+
 // rig is an engine in memory, with agents that are functions.
 type rig struct {
 	*app.Engine
@@ -73,7 +78,7 @@ func (r *rig) with(change ...func(*app.Config)) {
 	r.t.Helper()
 	cfg := app.Config{
 		Store: r.store, Queue: inprocess.New(r.store, r.clock.now, inprocess.Options{SweepEvery: 20 * time.Millisecond}), Agents: r.agents,
-		Guard: memory.OpenGuard{}, Schema: memory.Schemas{}, Hasher: memory.NewHasher(), Limits: memory.NewLimiter(r.clock.now),
+		Guard: memory.OpenGuard{}, Schema: memory.Schemas{}, Hasher: memory.NewHasher(), Limits: memory.NewLimiter(r.clock.still),
 		Events: inprocess.NewEvents(), Now: r.clock.now, NewID: memory.NewID, Random: rand.Reader, Sole: true,
 	}
 	for _, c := range change {

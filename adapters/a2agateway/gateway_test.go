@@ -48,9 +48,10 @@ func newRig(t *testing.T, change ...func(*app.Config)) *rig {
 	r := &rig{t: t, agents: memory.NewAgents()}
 	store := memory.New()
 	events := inprocess.NewEvents()
+	now := time.Now() // of the limits: however long the test takes, nothing is allowed again
 	cfg := app.Config{
 		Store: store, Queue: inprocess.New(store, time.Now, inprocess.Options{}), Agents: r.agents, Guard: memory.OpenGuard{}, Schema: memory.Schemas{},
-		Hasher: memory.NewHasher(), Limits: memory.NewLimiter(time.Now), Events: events, Now: time.Now, NewID: memory.NewID, Random: rand.Reader, Sole: true,
+		Hasher: memory.NewHasher(), Limits: memory.NewLimiter(func() time.Time { return now }), Events: events, Now: time.Now, NewID: memory.NewID, Random: rand.Reader, Sole: true,
 		CallBackURL: func(id string) string { return a2agateway.CallBackURL("http://engine.example/", id) },
 	}
 	for _, c := range change {

@@ -41,9 +41,10 @@ import (
 // testEngine is an engine in memory whose worker does not run.
 func testEngine(t *testing.T, store ports.Store) *app.Engine {
 	t.Helper()
+	now := time.Now() // of the limits: however long the test takes, nothing is allowed again
 	e, err := app.New(app.Config{
 		Store: store, Queue: inprocess.New(store, time.Now, inprocess.Options{}), Agents: memory.NewAgents(), Guard: memory.OpenGuard{},
-		Schema: memory.Schemas{}, Hasher: memory.NewHasher(), Limits: memory.NewLimiter(time.Now), Now: time.Now, NewID: memory.NewID, Random: rand.Reader,
+		Schema: memory.Schemas{}, Hasher: memory.NewHasher(), Limits: memory.NewLimiter(func() time.Time { return now }), Now: time.Now, NewID: memory.NewID, Random: rand.Reader,
 	})
 	require.NoError(t, err)
 	return e
