@@ -958,6 +958,24 @@ func TestAWorkerThatIsStoppedBeforeItBegan(t *testing.T) {
 }
 
 // A worker that stops in the middle of a call gives the job up, and the next one takes it up at once.
+type brokenQueue struct{ ports.Queue }
+
+func (brokenQueue) Run(context.Context, func(context.Context, string) error) error { return errBroken }
+
+// A worker whose queue fails does not seem to work.
+func TestAWorkerWhoseQueueFails(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, memory.New(), func(c *app.Config) { c.Queue = brokenQueue{c.Queue} })
+	done := make(chan error, 1)
+	go func() { done <- r.Worker.Run(t.Context(), time.Second) }()
+	select {
+	case err := <-done:
+		require.ErrorIs(t, err, errBroken)
+	case <-time.After(20 * time.Second):
+		t.Fatal("it goes on without a queue")
+	}
+}
+
 func TestAStoppedWorkerLeavesItsTasksToTheNext(t *testing.T) {
 	everyStore(t, func(t *testing.T, r *rig) {
 		asker, owner := r.user(), r.user()

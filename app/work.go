@@ -80,6 +80,8 @@ func (w *Worker) Run(ctx context.Context, grace time.Duration) error {
 			return fmt.Errorf("release leases: %w", err)
 		}
 	}
+	ctx, end := context.WithCancel(ctx) // also when the queue has failed
+	defer end()
 	// Handlers outlive ctx by the grace: a job that is nearly done should not have to begin again.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -141,6 +143,7 @@ func (w *Worker) Run(ctx context.Context, grace time.Duration) error {
 		}
 		return err
 	})
+	end()
 	hands.leave()
 	stop()
 	chores.Wait()
