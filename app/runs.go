@@ -110,6 +110,15 @@ func (c *core) advance(ctx context.Context, u *unit, r scheduler.Run, cmd schedu
 			return r, nil, nil, err
 		}
 		r, events, cancels = next, append(events, d.Events...), append(cancels, d.Cancels...)
+		if len(d.Starts) > 1 {
+			ids := make([]string, len(d.Starts))
+			for i, s := range d.Starts {
+				ids[i] = r.Plan.Steps()[s.Step].AgentID
+			}
+			if err := u.expect(ctx, ports.Expected{AgentIDs: ids}); err != nil {
+				return r, nil, nil, err
+			}
+		}
 		for _, s := range d.Starts {
 			began, err := c.startStep(ctx, u, r, s, nil)
 			if err != nil {

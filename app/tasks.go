@@ -110,6 +110,11 @@ func (s *Tasks) make(ctx context.Context, c identity.Caller, in CreateTask) (Tas
 	}
 	var out TaskView
 	err := s.once(ctx, c, func() any { return out }, func(ctx context.Context, u *unit) error {
+		if !in.QueueIfOffline && c.UserID != "" { // else the agent may be locked first
+			if err := u.expect(ctx, ports.Expected{AgentIDs: []string{in.AgentID}, UserIDs: []string{c.UserID}}); err != nil {
+				return err
+			}
+		}
 		a, err := liveAgent(ctx, u.Agents.Get, in.AgentID)
 		if err == nil && in.QueueIfOffline && a.StatusAt(u.now) == registry.Offline {
 			a, err = liveAgent(ctx, u.Agents.Lock, in.AgentID) // against its coming back at this moment
@@ -296,6 +301,32 @@ func (c *core) apply(ctx context.Context, u *unit, t task.Task, agent registry.A
 	return next, events, err
 }
 
+// expect says what the unit will lock and read.
+func (u *unit) expect(ctx context.Context, e ports.Expected) error {
+	if u.Foresight == nil {
+		return nil
+	}
+	if err := u.Foresight.Expect(ctx, e); err != nil {
+		return fmt.Errorf("look ahead: %w", err)
+	}
+	return nil
+}
+
+// expectEnd says what the end of a task takes: its run, its agent's evidence, and the money of both sides.
+func (u *unit) expectEnd(ctx context.Context, t task.Task) error {
+	e := ports.Expected{TaskID: t.ID, RunID: t.WorkflowRunID, EvidenceOf: t.AgentID}
+	if !ownTask(t) {
+		e.RequesterID = t.RequesterUserID
+	}
+	if t.Price > 0 {
+		e.UserIDs = []string{t.RequesterUserID, t.AgentOwnerID}
+	}
+	return u.expect(ctx, e)
+}
+
+// ownTask tells a task that is no evidence: of one's own agent, or of nobody.
+func ownTask(t task.Task) bool { return t.AgentOwnerID == t.RequesterUserID || t.RequesterUserID == "" }
+
 // settle pays for a task that was completed and gives the money back for any other.
 func (u *unit) settle(ctx context.Context, t task.Task) error {
 	if t.Price == 0 {
@@ -313,7 +344,7 @@ func (u *unit) settle(ctx context.Context, t task.Task) error {
 
 // learn takes a task's end as evidence about its agent. A cancelled task is none.
 func (c *core) learn(ctx context.Context, u *unit, t task.Task, agent registry.Agent) error {
-	e := trust.Evidence{EventID: u.id(), TaskID: t.ID, At: u.now, Limit: t.Timeout, Own: t.AgentOwnerID == t.RequesterUserID || t.RequesterUserID == ""}
+	e := trust.Evidence{EventID: u.id(), TaskID: t.ID, At: u.now, Limit: t.Timeout, Own: ownTask(t)}
 	switch {
 	case t.Status == task.Completed:
 		e.Type, e.Reason, e.Took = trust.TaskCompleted, "completed the task", t.CompletedAt.Sub(*t.StartedAt)

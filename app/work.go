@@ -623,6 +623,11 @@ func (w *Worker) forward(ctx, callCtx context.Context, job ports.Job, f forwardi
 		}
 	}
 	return w.update(ctx, func(ctx context.Context, u *unit) error {
+		if failed == nil && (answer.State == ports.AnswerDone || answer.State == ports.AnswerFailed) {
+			if err := u.expectEnd(ctx, f.task); err != nil {
+				return err
+			}
+		}
 		t, err := u.Tasks.Lock(ctx, f.task.ID)
 		if err != nil {
 			return fmt.Errorf("lock task: %w", err)
