@@ -68,15 +68,19 @@ const (
 	pathAgent = "/api/v1/a2a/agents/{agentId}"
 	wellKnown = "/.well-known/agent-card.json"
 	olderCard = "/.well-known/agent.json"
+	moreCard  = "/v1/card" // of 0.3's REST, which finds it below the door
 	pathKeys  = "/.well-known/jwks.json"
 )
 
 // ServeHTTP implements http.Handler for requests that were routed by one of Patterns.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
-		if r.URL.Path == pathKeys {
+		switch path := strings.TrimSuffix(r.URL.Path, "/"); {
+		case path == pathKeys:
 			g.serveKeys(w, r)
-		} else {
+		case strings.HasSuffix(path, moreCard):
+			g.serveExtendedCard(w, r)
+		default:
 			g.serveCard(w, r)
 		}
 		return
@@ -192,6 +196,10 @@ var versions = map[string]bool{"": true, "0.3": true, "0.3.0": true, "1.0": true
 
 func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, req request) error {
 	ctx := r.Context()
+	c := &call{g: g, from: peer.Address(ctx), agent: strings.ToLower(r.PathValue("agentId")), params: req.params}
+	if err := c.admit(ctx, r); err != nil {
+		return err
+	}
 	if v := strings.TrimSpace(r.Header.Get("A2A-Version")); !versions[v] {
 		return &rpcError{Code: codeVersion, Message: "A2A-Version must be 0.3 or 1.0"}
 	}
@@ -205,22 +213,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, req request) err
 		}
 		return errNoID
 	}
-	c := &call{g: g, from: peer.Address(ctx), agent: strings.ToLower(r.PathValue("agentId")), speaks: method.speaks, params: req.params}
-	if auth := r.Header.Get("Authorization"); auth != "" {
-		scheme, token, _ := strings.Cut(auth, " ")
-		if !strings.EqualFold(scheme, "Bearer") {
-			return identity.Unauthorized()
-		}
-		var err error
-		if c.caller, err = g.engine.Identity.ByKey(ctx, strings.TrimSpace(token)); err != nil {
-			return err
-		}
-	}
-	if c.agent != "" { // also so that a wrong URL is told from a wrong task
-		if _, err := g.engine.Gateway.Agent(ctx, c.agent); err != nil {
-			return err
-		}
-	}
+	c.speaks = method.speaks
 	if method.stream {
 		v, err := method.follow(c, ctx)
 		if err != nil {
@@ -235,6 +228,28 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, req request) err
 	}
 	g.write(w, r, http.StatusOK, object{"jsonrpc": "2.0", "id": req.id, "result": result})
 	return nil
+}
+
+// admit finds out who asks. At the door of an agent with a price nothing is to be had without a credential, as its card says.
+func (c *call) admit(ctx context.Context, r *http.Request) error {
+	if auth := r.Header.Get("Authorization"); auth != "" {
+		scheme, token, _ := strings.Cut(auth, " ")
+		if !strings.EqualFold(scheme, "Bearer") {
+			return identity.Unauthorized()
+		}
+		var err error
+		if c.caller, err = c.g.engine.Identity.ByKey(ctx, strings.TrimSpace(token)); err != nil {
+			return err
+		}
+	}
+	if c.agent == "" {
+		return nil
+	}
+	a, err := c.g.engine.Gateway.Agent(ctx, c.agent) // also so that a wrong URL is told from a wrong task
+	if err == nil && a.Price > 0 && !c.caller.Known() {
+		err = identity.Unauthorized()
+	}
+	return err
 }
 
 // historyLength reads how many messages are wanted; nil is all.
