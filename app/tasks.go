@@ -102,7 +102,7 @@ func (s *Tasks) make(ctx context.Context, c identity.Caller, in CreateTask) (Tas
 	if in.SkillID != "" {
 		a, err := liveAgent(ctx, s.Store.Read().Agents.Get, in.AgentID)
 		if err == nil {
-			checked, err = s.checkInput(a, in.SkillID, in.Input)
+			checked, err = s.checkInput(ctx, a, in.SkillID, in.Input)
 		}
 		if err != nil {
 			return TaskView{}, err
@@ -121,7 +121,7 @@ func (s *Tasks) make(ctx context.Context, c identity.Caller, in CreateTask) (Tas
 			err = s.checkAgent(a, in, u.now)
 		}
 		if skill, _ := a.Skill(in.SkillID); err == nil && in.SkillID != "" && !bytes.Equal(skill.InputSchema, checked) {
-			_, err = s.checkInput(a, in.SkillID, in.Input) // it was changed just now
+			_, err = s.checkInput(ctx, a, in.SkillID, in.Input) // it was changed just now
 		}
 		if err != nil {
 			return err
@@ -179,7 +179,7 @@ func (c *core) insert(ctx context.Context, u *unit, t task.Task, events []task.E
 		}
 		t, events, mine.call.task = next, append(events, started...), next
 	}
-	u.streams = append(u.streams, t.ID)
+	u.grown.tasks = append(u.grown.tasks, growth[task.Event]{t.ID, events})
 	if err := u.Tasks.Insert(ctx, t, events); err != nil {
 		return fmt.Errorf("insert task: %w", err)
 	}
@@ -210,8 +210,8 @@ func (s *Tasks) checkAgent(a registry.Agent, in CreateTask, now time.Time) error
 }
 
 // checkInput holds the input against the skill's schema, and returns that. It may take a while, so it is no part of a
-// unit of work.
-func (c *core) checkInput(a registry.Agent, skillID string, input json.RawMessage) (schema json.RawMessage, err error) {
+// unit of work. A schema that cannot be worked with is a fault too, as trying again would find the same.
+func (c *core) checkInput(ctx context.Context, a registry.Agent, skillID string, input json.RawMessage) (schema json.RawMessage, err error) {
 	var bad fault.Fields
 	skill, ok := a.Skill(skillID)
 	if !ok {
@@ -226,7 +226,8 @@ func (c *core) checkInput(a registry.Agent, skillID string, input json.RawMessag
 	}
 	faults, err := c.Schema.Validate(skill.InputSchema, input)
 	if err != nil {
-		return nil, fmt.Errorf("validate input: %w", err)
+		c.Logger.WarnContext(ctx, "the schema of a skill's input cannot be worked with", "agent", a.ID, "skill", skillID, "error", err)
+		bad.Add("skillId", "has an inputSchema that this input cannot be held against; its agent's owner has to mend it")
 	}
 	for _, f := range faults {
 		path := "input"
@@ -262,7 +263,7 @@ func (c *core) apply(ctx context.Context, u *unit, t task.Task, agent registry.A
 		return next, events, fmt.Errorf("save task: %w", err)
 	}
 	if len(events) > 0 {
-		u.streams = append(u.streams, t.ID)
+		u.grown.tasks = append(u.grown.tasks, growth[task.Event]{t.ID, events})
 	}
 	if t.Push && task.AnyNotable(events) {
 		if err := u.tellReceivers(ctx, t.ID); err != nil {

@@ -50,6 +50,7 @@ type lockstep struct {
 	held    map[row]*lane
 	memo    *memo
 	begun   bool
+	over    bool  // it has committed
 	failure error // of the transaction
 }
 
@@ -190,7 +191,7 @@ func (w *writer) together(rs []*request) {
 	for g.step() {
 	}
 	g.remember()
-	w.open, w.failed = g.begun, g.failure
+	w.open, w.failed = g.begun && !g.over, g.failure
 	g.close()
 }
 
@@ -416,12 +417,17 @@ func (g *lockstep) send(batch, heirs []*lane) {
 	calls := append(inOrder(batch), inOrder(heirs)...)
 	batch = append(batch, heirs...)
 	var known []*call
-	if g.ending(batch) { // what they know together goes with it
+	ending := g.ending(batch)
+	if ending { // what they know together goes with it
 		known = g.memo.write()
 		calls = append(calls, known...)
 	}
+	run := g.pipeline
+	if ending && g.mayCommit(calls) {
+		run = g.finish
+	}
 	spans := g.spans(known)
-	if err := written(spans, known, g.pipeline(calls)); err != nil {
+	if err := written(spans, known, run(calls)); err != nil {
 		g.giveUp(err)
 		return
 	}
@@ -473,6 +479,69 @@ func (g *lockstep) pipeline(calls []*call) error {
 	return nil
 }
 
+// mayCommit tells whether calls, the last of the transaction, can take the COMMIT with them: it has begun, so that one that
+// fails has not happened unless the connection is lost, and no unit has a reason to take it back.
+func (g *lockstep) mayCommit(calls []*call) bool {
+	if !g.begun || len(calls) == 0 || !g.w.store.ends(calls) {
+		return false
+	}
+	some := false
+	for _, l := range g.lanes {
+		switch {
+		case l.later:
+		case l.ended:
+			if l.broke() {
+				return false
+			}
+			some = some || l.r.out.err == nil
+		case l.r.ctx.Err() != nil:
+			return false
+		default:
+			some = true
+		}
+	}
+	return some
+}
+
+// finish sends the last calls and the COMMIT in one round trip. Each call must change its rows, or all is lost.
+func (g *lockstep) finish(calls []*call) (err error) {
+	s := g.w.store
+	lots := s.gather(calls)
+	out := make([]Call, 0, len(lots)+1)
+	for _, l := range lots {
+		c, err := l.sentExactly(s)
+		if err != nil {
+			return err
+		}
+		out = append(out, c)
+	}
+	var units []*request
+	for _, l := range g.lanes {
+		if !l.later {
+			units = append(units, l.r)
+		}
+	}
+	for _, span := range g.w.commitSpans(units) {
+		defer func() { span.End(err) }()
+	}
+	s.counts.commits.Add(1)
+	s.counts.roundTrips.Add(1)
+	err = s.cfg.Dialect.Pipeline(g.w.c.conn, append(out, Call{Text: "COMMIT"}))
+	switch {
+	case err == nil:
+	case s.cfg.Dialect.Short(err):
+		return errShort
+	default:
+		g.w.unsure = s.broken(err)
+		return err
+	}
+	for _, l := range lots {
+		l.allChanged()
+	}
+	g.over = true
+	return nil
+}
+
 // counted is a call's visit, which may look at how many rows there were.
 func (k *call) counted() func(scan func(...any) error) error {
 	if k.visit == nil {
@@ -489,16 +558,20 @@ func (g *lockstep) remember() {
 	if g.failure != nil || slices.ContainsFunc(g.lanes, (*lane).broke) {
 		return
 	}
-	g.failure = g.write()
+	g.failure = g.write(false)
 }
 
-// write writes what the units know together.
-func (g *lockstep) write() error {
+// write writes what the units know together; open says that some of them have not ended.
+func (g *lockstep) write(open bool) error {
 	calls := g.memo.write()
 	if len(calls) == 0 {
 		return nil
 	}
-	return written(g.spans(calls), calls, g.pipeline(calls))
+	run := g.pipeline
+	if !open && g.mayCommit(calls) {
+		run = g.finish
+	}
+	return written(g.spans(calls), calls, run(calls))
 }
 
 // written ends spans, and returns why calls that each must change something did not.
@@ -548,7 +621,7 @@ func (g *lockstep) alone(l *lane) {
 			other.c.link = g.w.c.link
 		}
 	}
-	if err := g.write(); err != nil {
+	if err := g.write(true); err != nil {
 		g.giveUp(err)
 		return
 	}

@@ -268,6 +268,9 @@ func (c *session) flush(ctx context.Context) error {
 	return c.send(ctx)
 }
 
+// committed tells that the transaction is over, and all that the unit did is done.
+func (c *session) committed() bool { return c.lane != nil && c.lane.group.over }
+
 // run runs one statement on the connection.
 func (c *session) run(ctx context.Context, k *call) (err error) {
 	span := c.spanOf(ctx, k.statement)
