@@ -10,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -154,6 +153,7 @@ type call struct {
 	agent  string // of the URL; "" at the open door
 	speaks form
 	params fields
+	wait   time.Duration // for what comes of a message
 	// toTheEnd makes a stream go on when the agent asks back, as a subscription's does in 1.0.
 	toTheEnd bool
 }
@@ -282,7 +282,7 @@ func (c *call) send(ctx context.Context) (app.TaskView, error) {
 		return app.TaskView{}, err
 	}
 	in := app.SendMessage{
-		AgentID: c.agent, TaskID: strings.ToLower(m.taskID), ContextID: m.contextID, MessageID: m.id, Parts: m.parts, Address: c.from, Push: push,
+		AgentID: c.agent, TaskID: strings.ToLower(m.taskID), ContextID: m.contextID, MessageID: m.id, Parts: m.parts, Address: c.from, Push: push, Wait: c.wait,
 	}
 	for _, f := range []fields{outer, m.metadata} { // the first that says something counts
 		if in.AgentID == "" {
@@ -352,17 +352,12 @@ func (c *call) sendAndWait(ctx context.Context) (any, error) {
 	if err := errors.Join(conf.into("blocking", &blocking), conf.into("returnImmediately", &immediately)); err != nil {
 		return nil, err
 	}
+	if blocking && !immediately {
+		c.wait = c.g.opt.Wait
+	}
 	v, err := c.send(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if blocking && !immediately && !v.Status.Ended() && !v.AwaitsInput { // a message that comes again may find it so
-		if err := c.wait(ctx, v); err != nil {
-			return nil, err
-		}
-		if v, err = c.task(ctx, v.ID); err != nil {
-			return nil, err
-		}
 	}
 	if m := direct(v); m != nil {
 		return c.speaks.said(c.speaks.message(v.Task, *m)), nil
@@ -377,29 +372,6 @@ func direct(v app.TaskView) *task.Message {
 		return nil
 	}
 	return &v.Messages[1]
-}
-
-// wait waits for a task to end or to ask back, but not for ever.
-func (c *call) wait(ctx context.Context, v app.TaskView) error {
-	bounded, cancel := context.WithTimeout(ctx, c.g.opt.Wait)
-	defer cancel()
-	w, err := c.g.engine.Tasks.Watch(ctx, c.caller, v.ID, v.LastSeq)
-	if err != nil {
-		return err
-	}
-	defer w.Close()
-	for !w.Over() {
-		events, err := w.Next(bounded, nil)
-		switch {
-		case err != nil && bounded.Err() != nil && ctx.Err() == nil:
-			return nil // it takes longer: the caller gets it as it is
-		case err != nil:
-			return err
-		case slices.ContainsFunc(events, over):
-			return nil
-		}
-	}
-	return nil
 }
 
 func (c *call) get(ctx context.Context) (any, error) {
