@@ -204,6 +204,7 @@ type unit struct {
 	ends  []task.Task // tasks that ended, to be told, and
 	timed []timed     // what they took, to be noted, once the unit is committed
 
+	await  *awaited                 // who waits for the task that it makes
 	begun  []*begun                 // calls that begin once the unit is committed
 	runs   map[string]scheduler.Run // that it has locked, as it has made them
 	unpaid map[string]error         // first tasks of these keys are known not to be payable
@@ -278,6 +279,9 @@ func (c *core) commit(ctx context.Context, fn func(ctx context.Context, u *unit)
 		refused[short.key] = short.err
 	}
 	c.tellOf(done.grown) // before anything comes of it, so that it mostly is what comes next
+	if done.await != nil {
+		c.open(done.await, done.grown.tasks)
+	}
 	for _, b := range done.begun {
 		c.begin(b)
 	}

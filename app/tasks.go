@@ -55,7 +55,8 @@ type CreateTask struct {
 	// Conversation is what the requester's side calls the context that the task belongs to.
 	Conversation string
 
-	push *PushTo // where the requester wants to be told of what happens to it; checked
+	push  *PushTo  // where the requester wants to be told of what happens to it; checked
+	await *awaited // the requester waits for it
 }
 
 // Create takes a task on: the price is held, and the task is forwarded to the agent soon after. Any known caller may
@@ -149,6 +150,7 @@ func (s *Tasks) make(ctx context.Context, c identity.Caller, in CreateTask) (Tas
 		}
 		out = view(t, events)
 		out.Why = why
+		u.await = in.await
 		if in.push == nil {
 			return s.insert(ctx, u, t, events, a, ports.PriorityInteractive)
 		}
@@ -184,7 +186,7 @@ func (c *core) insert(ctx context.Context, u *unit, t task.Task, events []task.E
 		}
 		t, events, mine.call.task = next, append(events, started...), next
 	}
-	u.grown.tasks = append(u.grown.tasks, growth[task.Event]{t.ID, events})
+	u.grown.tasks = append(u.grown.tasks, taskGrowth{growth[task.Event]{t.ID, events}, t, true})
 	if err := u.Tasks.Insert(ctx, t, events); err != nil {
 		return fmt.Errorf("insert task: %w", err)
 	}
@@ -268,7 +270,8 @@ func (c *core) apply(ctx context.Context, u *unit, t task.Task, agent registry.A
 		return next, events, fmt.Errorf("save task: %w", err)
 	}
 	if len(events) > 0 {
-		u.grown.tasks = append(u.grown.tasks, growth[task.Event]{t.ID, events})
+		request, _ := t.First()
+		u.grown.tasks = append(u.grown.tasks, taskGrowth{growth[task.Event]{t.ID, events}, next, t.LastSeq <= request+1}) // at most its start
 	}
 	if t.Push && task.AnyNotable(events) {
 		if err := u.tellReceivers(ctx, t.ID); err != nil {

@@ -322,9 +322,16 @@ type growth[E any] struct {
 	events []E
 }
 
+// taskGrowth is what a task's log grew by.
+type taskGrowth struct {
+	growth[task.Event]
+	after task.Task // as it is then
+	first bool      // the agent's side had said and made nothing before
+}
+
 // grown is all logs that grew in a unit of work.
 type grown struct {
-	tasks []growth[task.Event]
+	tasks []taskGrowth
 	runs  []growth[scheduler.Event]
 }
 
@@ -340,7 +347,7 @@ func (c *core) tellOf(g grown) {
 		}
 	}
 	for _, t := range g.tasks {
-		to(t.id, c.feeds.told(t.id, func() []TaskEvent { return watched(t.events) }))
+		to(t.id, c.feeds.told(t.id, t.watched))
 	}
 	for _, r := range g.runs {
 		to(r.id, c.runs.told(r.id, func() []scheduler.Event { return r.events }))
@@ -357,17 +364,18 @@ func (c *core) tellOf(g grown) {
 }
 
 // watched is a task's events as watchers get them; nil if that takes a look at what came before.
-func watched(events []task.Event) []TaskEvent {
-	out := make([]TaskEvent, len(events))
-	for i, e := range events {
+func (g taskGrowth) watched() []TaskEvent {
+	out := make([]TaskEvent, len(g.events))
+	for i, e := range g.events {
 		if out[i].Event = e; e.Kind != task.EventComplete {
 			continue
 		}
-		if events[0].Seq != 1 {
+		if !g.first {
 			return nil
 		}
-		_, out[i].Artifacts = task.History(events)
+		_, out[i].Artifacts = task.History(g.events)
 	}
+	out[len(out)-1].after = &g.after
 	return out
 }
 
@@ -427,6 +435,8 @@ func (s *feeds[E]) lookAround() {
 type TaskEvent struct {
 	task.Event
 	Artifacts []task.Artifact // of a complete event: all that the task made
+
+	after *task.Task // as it is after the event; nil if that takes a look at the store
 }
 
 // Watch begins to watch a task. Next then returns its events after the sequence number, in order and each once, those that

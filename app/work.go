@@ -544,7 +544,7 @@ func (w *Worker) over(ctx context.Context, u *unit, job ports.Job, t task.Task, 
 		end = task.TimeOut{At: u.now}
 	case t.Tried > maxDeliveries:
 		end = task.Fail{At: u.now, Error: task.Error{Code: task.ErrProtocol, Message: "the engine could not take in the agent's answer"}}
-	case !t.Unheard() && (t.AwaitsInput || t.RemoteTaskID == ""): // a reply brings a new job
+	case !t.Unheard() && t.RemoteTaskID == "": // a reply brings a new job
 	default:
 		return false, nil
 	}
@@ -559,9 +559,9 @@ func (w *Worker) over(ctx context.Context, u *unit, job ports.Job, t task.Task, 
 // begin works out what the agent is to be given, and notes that it is being called.
 func (w *Worker) begin(ctx context.Context, u *unit, f *forwarding) (err error) {
 	f.begun = true
-	if w.CallBackURL != nil && f.task.RemoteTaskID != "" {
-		if f.calls, err = u.CallBacks.Count(ctx, f.task.ID); err != nil {
-			return fmt.Errorf("count call-backs: %w", err)
+	if f.task.RemoteTaskID != "" {
+		if f.calls, err = w.called(ctx, u, f.task.ID); err != nil {
+			return err
 		}
 	}
 	if !f.task.Unheard() {
@@ -645,8 +645,19 @@ func (w *Worker) forward(ctx, callCtx context.Context, job ports.Job, f forwardi
 		if t.Status.Ended() { // cancelled, or timed out, or ended by another: a late answer changes nothing
 			return u.Jobs.Finish(ctx, job)
 		}
+		if looked := f.seq == 0 && f.task.AwaitsInput; failed != nil && looked { // nobody waits for the agent, so nothing is lost but a look
+			switch {
+			case t.Unheard(): // the requester has answered meanwhile
+				return u.retry(ctx, job, u.now)
+			case failed.Retryable && job.Attempt < task.MaxAttempts:
+				return u.retry(ctx, job, u.now.Add(max(backoff(job.ID, job.Attempt), failed.RetryAfter)))
+			default:
+				return u.Jobs.Finish(ctx, job)
+			}
+		}
 		var before log
-		if failed == nil && t.Told > 0 { // agents tell the whole story each time
+		// Agents tell the whole story each time, and their owners may have told some of it since the message and the start.
+		if failed == nil && (t.Told > 0 || t.LastSeq > f.seq+1) {
 			if before, err = u.log(ctx, t.ID, answer); err != nil {
 				return err
 			}
@@ -674,6 +685,15 @@ func (w *Worker) forward(ctx, callCtx context.Context, job ports.Job, f forwardi
 			return u.retry(ctx, job, u.now.Add(again))
 		case t.Unheard(): // the requester said more meanwhile
 			return u.retry(ctx, job, u.now)
+		case t.AwaitsInput: // but the agent may not any more: it has called back since it was asked
+			n, err := w.called(ctx, u, t.ID)
+			if err != nil {
+				return err
+			}
+			if n > f.calls {
+				return u.retry(ctx, job, u.now.Add(followFirst))
+			}
+			return u.Jobs.Finish(ctx, job)
 		default:
 			return u.Jobs.Finish(ctx, job)
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -29,6 +30,7 @@ import (
 var (
 	_ ports.Observer    = (*Metrics)(nil)
 	_ ports.AgentCaller = (*agents)(nil)
+	_ ports.Notifier    = (*notifications)(nil)
 )
 
 // MetricsOptions are the settings of NewMetrics; zero values are the defaults.
@@ -51,6 +53,7 @@ type Metrics struct {
 	ended    *prometheus.CounterVec
 	paid     *prometheus.CounterVec
 	calls    *prometheus.HistogramVec
+	pushes   *prometheus.HistogramVec
 }
 
 // NewMetrics makes metrics that have seen nothing.
@@ -84,6 +87,13 @@ func NewMetrics(opt MetricsOptions) *Metrics {
 			Name: "nexus_agent_call_duration_seconds", Help: "Calls of agents, by what was asked of them and what came of it.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
 		}, []string{"operation", "outcome"}),
+		pushes: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "nexus_push_duration_seconds", Help: "Push notifications that were sent, by what came of it.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}, []string{"outcome"}),
+	}
+	for _, outcome := range []string{pushTaken, pushRefused, pushGone} {
+		m.pushes.WithLabelValues(outcome) // shown as 0 from the start
 	}
 	for _, s := range task.Statuses() {
 		if s.Ended() {
@@ -97,7 +107,7 @@ func NewMetrics(opt MetricsOptions) *Metrics {
 		Name: "nexus_build_info", Help: "1; the labels say what was built, and by which Go.",
 		ConstLabels: prometheus.Labels{"version": opt.Version, "goversion": runtime.Version()},
 	}, func() float64 { return 1 })
-	m.registry.MustRegister(m.requests, m.duration, m.inFlight, m.ended, m.paid, m.calls, build, newStoreCollector(opt),
+	m.registry.MustRegister(m.requests, m.duration, m.inFlight, m.ended, m.paid, m.calls, m.pushes, build, newStoreCollector(opt),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -300,5 +310,44 @@ func (a *agents) Cancel(ctx context.Context, c ports.Call) error {
 	ctx, done := a.begin(ctx, opCancel, c.TaskID)
 	err := a.inner.Cancel(ctx, c)
 	done(ports.AnswerDone, err)
+	return err
+}
+
+// What comes of a push notification.
+const (
+	pushTaken    = "taken"
+	pushRefused  = "refused" // it is sent again
+	pushGone     = "gone"    // and will not be
+	pushCanceled = "canceled"
+)
+
+// Notifications watches over the push notifications that are sent. m may be nil.
+func Notifications(inner ports.Notifier, m *Metrics) ports.Notifier {
+	if m == nil {
+		return inner
+	}
+	return &notifications{inner, m}
+}
+
+type notifications struct {
+	inner ports.Notifier
+	m     *Metrics
+}
+
+// Notify implements ports.Notifier.
+func (n *notifications) Notify(ctx context.Context, in ports.Notification) error {
+	began, outcome := time.Now(), pushTaken
+	err := n.inner.Notify(ctx, in)
+	var failed *ports.NotifyError
+	switch {
+	case err == nil:
+	case errors.As(err, &failed) && failed.Gone:
+		outcome = pushGone
+	case failed != nil:
+		outcome = pushRefused
+	default:
+		outcome = pushCanceled
+	}
+	n.m.pushes.WithLabelValues(outcome).Observe(time.Since(began).Seconds())
 	return err
 }

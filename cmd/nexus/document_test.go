@@ -162,6 +162,11 @@ func TestTheGatewayIsAsDocumented(t *testing.T) {
 		ask(http.StatusOK, "GET", path, "")
 		ask(http.StatusOK, "GET", agent+path, "", "A2A-Version", "1.0")
 	}
+	for _, path := range []string{open, agent} {
+		ask(http.StatusOK, "GET", path, "")
+		ask(http.StatusOK, "GET", path+"/v1/card", "", key...)
+		ask(http.StatusUnauthorized, "GET", path+"/v1/card", "")
+	}
 	ask(http.StatusOK, "GET", "/.well-known/jwks.json", "")
 	const moved = `{"statusUpdate":{"taskId":"r","status":{"state":"TASK_STATE_WORKING"}}}`
 	ask(http.StatusUnauthorized, "POST", back, moved, "X-A2A-Notification-Token", <-tokens)
