@@ -281,8 +281,8 @@ func (b *browser) click(selector string) {
 // press follows the button or link with the text.
 func (b *browser) press(text string) {
 	b.t.Helper()
-	b.see(fmt.Sprintf(`[...document.querySelectorAll("main a, main button")].some(e => e.innerText.trim() === %q && e.checkVisibility())`, text))
-	b.eval(fmt.Sprintf(`[...document.querySelectorAll("main a, main button")].find(e => e.innerText.trim() === %q && e.checkVisibility()).click()`, text))
+	b.see(fmt.Sprintf(`[...document.querySelectorAll("main a, main button")].some(e => e.innerText?.trim() === %q && e.checkVisibility())`, text))
+	b.eval(fmt.Sprintf(`[...document.querySelectorAll("main a, main button")].find(e => e.innerText?.trim() === %q && e.checkVisibility()).click()`, text))
 }
 
 func (b *browser) eval(js string) {
@@ -457,11 +457,11 @@ func TestTheWayOfANewUser(t *testing.T) {
 	b.see(`document.querySelector("#step-2-name")`)
 	step(2, "Third")
 	b.see(`document.querySelectorAll(".dag .edge").length === 2`)
-	b.do(chromedp.Focus(`#step-2-after-1`), chromedp.SendKeys(`#step-2-after-1`, " ")) // by keyboard: no more after the second
+	b.do(chromedp.Focus(`[name="step-2-after"][value="1"]`), chromedp.SendKeys(`[name="step-2-after"][value="1"]`, " ")) // by keyboard: no more after the second
 	b.see(`document.querySelectorAll(".dag .edge").length === 1`)
 	b.eval(`document.querySelector('[data-node="0"]').dispatchEvent(new MouseEvent("click", {bubbles: true}))`)
 	b.eval(`document.querySelector('[data-node="2"]').dispatchEvent(new MouseEvent("click", {bubbles: true}))`)
-	b.see(`document.querySelector("#step-2-after-0").checked && document.querySelectorAll(".dag .edge").length === 2`)
+	b.see(`document.querySelector('[name="step-2-after"][value="0"]').checked && document.querySelectorAll(".dag .edge").length === 2`)
 	b.fill("step-1-input", "{no")
 	b.press("Save the workflow")
 	b.says("Is no well-formed JSON.")

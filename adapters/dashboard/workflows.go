@@ -68,6 +68,7 @@ type stepForm struct {
 	Name, Agent, Skill, Input string
 	After                     []int
 	Timeout, Retries, Backoff string
+	More                      bool // time limit and retries were asked for
 	Wrong                     bool
 }
 
@@ -97,7 +98,7 @@ func readBuilder(v url.Values) builder {
 	b := builder{form: newForm(v), Strict: v.Get("strict") != "", JSON: v.Get("json")}
 	for i := 0; i < scheduler.MaxSteps+1 && v.Has(fmt.Sprintf("step-%d-name", i)); i++ {
 		at := func(name string) string { return v.Get(fmt.Sprintf("step-%d-%s", i, name)) }
-		s := stepForm{Name: at("name"), Agent: at("agent"), Skill: at("skill"), Input: at("input"), Timeout: at("timeout"), Retries: at("retries"), Backoff: at("backoff")}
+		s := stepForm{Name: at("name"), Agent: at("agent"), Skill: at("skill"), Input: at("input"), Timeout: at("timeout"), Retries: at("retries"), Backoff: at("backoff"), More: v.Has(fmt.Sprintf("step-%d-timeout", i))}
 		for _, text := range v[fmt.Sprintf("step-%d-after", i)] {
 			if n, err := strconv.Atoi(text); err == nil {
 				s.After = append(s.After, n)
@@ -276,6 +277,28 @@ func (d *dashboard) choices(x *exchange, b *builder) error {
 	return nil
 }
 
+// more reports whether a step's card shows its time limit and retries: if they are not as they are by default, or were asked
+// for.
+func (s stepForm) more(b builder, i int) bool {
+	at := func(name string) string { return b.Bad[fmt.Sprintf("step-%d-%s", i, name)] }
+	usual := number(scheduler.DefaultTimeout / time.Second)
+	return s.More || s.Timeout != "" && s.Timeout != usual || s.Retries+s.Backoff != "" || at("timeout")+at("retries")+at("backoff") != ""
+}
+
+// offers are the agents among which a step's is chosen: all in the first step, and in the others, so that the page of many
+// steps stays small, the first of them and the chosen one. Script fills in the rest from the first.
+func (b *builder) offers(step int, chosen string) []registry.Agent {
+	most := max(80/max(len(b.Steps), 1), 4)
+	if step == 0 || len(b.Agents) <= most {
+		return b.Agents
+	}
+	out := slices.Clone(b.Agents[:most])
+	if a := b.agent(chosen); a.ID != "" && !slices.ContainsFunc(out, func(o registry.Agent) bool { return o.ID == chosen }) {
+		out = append(out, a)
+	}
+	return out
+}
+
 func (b *builder) agent(id string) registry.Agent {
 	for _, a := range b.Agents {
 		if a.ID == id {
@@ -346,6 +369,8 @@ func (d *dashboard) draftWorkflow(x *exchange) error {
 				return a
 			})
 		}
+	case verb == "more" && known:
+		b.Steps[n].More = true
 	case verb == "link":
 		from, to, _ := strings.Cut(arg, "-")
 		i, err1 := strconv.Atoi(from)

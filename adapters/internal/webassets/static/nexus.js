@@ -163,6 +163,17 @@
     }
   });
 
+  // Only the first step's list of agents is whole; the others are filled in from it once they are of interest.
+  const fillAgents = (e) => {
+    const list = e.target.closest?.("select[data-agents]"), whole = document.querySelector("select[data-agents]");
+    if (!list || list === whole || list.options.length >= whole.options.length) return;
+    const chosen = list.value, copies = [...whole.options].map((o) => new Option(o.text, o.value, false, o.value === chosen));
+    list.replaceChildren(...copies);
+    list.value = chosen;
+  };
+  document.addEventListener("pointerdown", fillAgents);
+  document.addEventListener("focusin", fillAgents);
+
   // A look at the draft that was on its way while steps were added or removed would bring back the form from before.
   let stepsUntil = 0;
   document.addEventListener("htmx:config:request", (e) => {
