@@ -147,6 +147,32 @@ func (s *Identity) change(ctx context.Context, confirmed identity.User, fn func(
 	})
 }
 
+// ChangeName sets what the caller wants to be called; "" takes it away. A session may call it. One commit.
+func (s *Identity) ChangeName(ctx context.Context, c identity.Caller, name string) (AccountView, error) {
+	if err := own(c, identity.AccountChange); err != nil {
+		return AccountView{}, err
+	}
+	name, err := identity.CheckName("name", name)
+	if err != nil {
+		return AccountView{}, err
+	}
+	err = s.update(ctx, func(ctx context.Context, u *unit) error {
+		user, err := u.Users.Lock(ctx, c.UserID)
+		switch {
+		case err != nil:
+			return fmt.Errorf("lock user: %w", err)
+		case !user.Active():
+			return disabled()
+		}
+		user.Name = name
+		return u.Users.Save(ctx, user)
+	})
+	if err != nil {
+		return AccountView{}, err
+	}
+	return s.Account(ctx, c)
+}
+
 // ChangePassword sets a new password, for which the old one is needed, and ends the user's other sessions and all mails with
 // which it could be set anew. A session may call it. One commit.
 func (s *Identity) ChangePassword(ctx context.Context, c identity.Caller, old, password string) error {

@@ -151,6 +151,18 @@ func (s *Trust) Rate(ctx context.Context, c identity.Caller, agentID string, in 
 	return event, err
 }
 
+// Rating returns the rating of a task; ok is false when it has none yet. Who may read the task may call it. Two reads.
+func (s *Trust) Rating(ctx context.Context, c identity.Caller, taskID string) (e trust.Event, ok bool, err error) {
+	t, err := s.Store.Read().Tasks.Get(ctx, taskID)
+	if err == nil {
+		err = identity.Authorize(c, identity.TaskRead, taskResource(t))
+	}
+	if err != nil {
+		return trust.Event{}, false, err
+	}
+	return s.Store.Read().Trust.Rating(ctx, taskID)
+}
+
 // trustDays is how many days of scores are told at most.
 const trustDays = 365
 

@@ -16,6 +16,8 @@ type TrustReader interface {
 	// EventsAfter returns at most limit of the events that come after a place in that order, and how many there are in all,
 	// those before it too.
 	EventsAfter(ctx context.Context, agentID string, after trust.Place, limit int) ([]trust.Event, int, error)
+	// Rating returns the rating of a task; ok is false when it has none.
+	Rating(ctx context.Context, taskID string) (e trust.Event, ok bool, err error)
 	// ScoresAt returns the agent's score after its last event before each of the moments, nil where there was none.
 	ScoresAt(ctx context.Context, agentID string, moments []time.Time) ([]*float64, error)
 	// Pace returns how long the market takes for a skill; the zero Pace if nothing is known.

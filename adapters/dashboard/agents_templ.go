@@ -676,7 +676,7 @@ func skillFields(f agentForm, i int, s skillForm) templ.Component {
 		}
 		ctx = templ.ClearChildren(ctx)
 		at := func(name string) string { return fmt.Sprintf("skill-%d-%s", i, name) }
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 46, "<fieldset class=\"card body fields\"><legend class=\"visually-hidden\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 46, "<fieldset class=\"card skill fields\"><legend class=\"visually-hidden\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

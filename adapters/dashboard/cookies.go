@@ -10,7 +10,6 @@ import (
 )
 
 const (
-	themeCookie = "nexus_theme"
 	flashCookie = "nexus_flash"
 	maxFlash    = 300 // bytes of a flash's text
 	year        = 365 * 24 * 3600
@@ -59,21 +58,13 @@ func takeFlash(x *exchange) flash {
 	return flash{Bad: b[0] == '-', Text: string(b[1:])}
 }
 
-func theme(r *http.Request) string {
-	c, err := r.Cookie(themeCookie)
-	if err != nil || !slices.Contains([]string{"light", "dark"}, c.Value) {
-		return ""
-	}
-	return c.Value
-}
-
 // setTheme keeps which colours a browser wants.
 func (d *dashboard) setTheme(x *exchange) error {
 	value, age := x.PostForm.Get("theme"), year
 	if !slices.Contains([]string{"light", "dark"}, value) {
 		value, age = "", -1
 	}
-	d.cookie(x, themeCookie, value, age)
+	d.cookie(x, websession.ThemeCookie, value, age)
 	http.Redirect(x, x.Request, websession.LocalPath(x.PostForm.Get("next"), "/"), http.StatusSeeOther)
 	return nil
 }

@@ -136,6 +136,7 @@ func (d *dashboard) routes() []route {
 
 		{"GET /dashboard/billing", false, d.billing},
 		{"GET /dashboard/settings", false, d.settings},
+		{"POST /dashboard/settings/profile", false, d.changeProfile},
 		{"POST /dashboard/settings/password", false, d.changePassword},
 		{"POST /dashboard/settings/email", false, d.changeEmail},
 		{"POST /dashboard/settings/verify", false, d.sendVerification},
@@ -290,13 +291,14 @@ type page struct {
 	Theme   string // light, dark, or "" for what the system says
 	Path    string
 	Email   string // of who is logged in; "" for strangers
+	Name    string // what they want to be called, or the e-mail
 	Admin   bool
 	Balance balance
 	Flash   flash
 }
 
 func (d *dashboard) page(x *exchange, title, section string) page {
-	p := page{Title: title, Section: section, Theme: theme(x.Request), Path: x.URL.RequestURI(), Flash: takeFlash(x)}
+	p := page{Title: title, Section: section, Theme: websession.Theme(x.Request), Path: x.URL.RequestURI(), Flash: takeFlash(x)}
 	if x.Method != http.MethodGet {
 		p.Path = "/dashboard"
 	}
@@ -304,7 +306,7 @@ func (d *dashboard) page(x *exchange, title, section string) page {
 		return p
 	}
 	if u, err := d.engine.Identity.User(x.Context(), x.caller); err == nil {
-		p.Email, p.Admin = u.Email, u.Role == identity.RoleAdmin
+		p.Email, p.Name, p.Admin = u.Email, orElse(u.Name, u.Email), u.Role == identity.RoleAdmin
 	}
 	if b, err := d.engine.Billing.Balance(x.Context(), x.caller); err == nil {
 		p.Balance = balance(b)

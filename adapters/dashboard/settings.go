@@ -12,13 +12,18 @@ type settingsView struct {
 	Account  app.AccountView
 	Sessions []app.SessionView
 	Mail     bool // the server sends mail
+	Profile  form
 	Password form
 	Email    form
 	Delete   form
 }
 
+func blankSettings() settingsView {
+	return settingsView{Profile: newForm(nil), Password: newForm(nil), Email: newForm(nil), Delete: newForm(nil)}
+}
+
 func (d *dashboard) settings(x *exchange) error {
-	return d.showSettings(x, http.StatusOK, settingsView{Password: newForm(nil), Email: newForm(nil), Delete: newForm(nil)})
+	return d.showSettings(x, http.StatusOK, blankSettings())
 }
 
 func (d *dashboard) showSettings(x *exchange, status int, v settingsView) error {
@@ -30,6 +35,9 @@ func (d *dashboard) showSettings(x *exchange, status int, v settingsView) error 
 		return err
 	}
 	v.Mail = d.engine.Identity.Ways().Mail
+	if !v.Profile.Has("name") {
+		v.Profile.Set("name", v.Account.Name)
+	}
 	d.show(x, status, settingsPage(d.page(x, "Settings", "settings"), v))
 	return nil
 }
@@ -48,9 +56,17 @@ func (d *dashboard) byForm(x *exchange, said string, place map[string]string, na
 	if len(f.Bad) == 0 {
 		f.Bad[name] = f.Problem
 	}
-	v := settingsView{Password: newForm(nil), Email: newForm(nil), Delete: newForm(nil)}
+	v := blankSettings()
 	put(&v, f)
 	return d.showSettings(x, http.StatusUnprocessableEntity, v)
+}
+
+func (d *dashboard) changeProfile(x *exchange) error {
+	place := map[string]string{"name": "name"}
+	return d.byForm(x, "Saved.", place, "name", func(v *settingsView, f form) { v.Profile = f }, func() error {
+		_, err := d.engine.Identity.ChangeName(x.Context(), x.caller, x.PostForm.Get("name"))
+		return err
+	})
 }
 
 func (d *dashboard) changePassword(x *exchange) error {

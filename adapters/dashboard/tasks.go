@@ -20,6 +20,7 @@ import (
 	"github.com/nexus-protocol/nexus/domain/fault"
 	"github.com/nexus-protocol/nexus/domain/registry"
 	"github.com/nexus-protocol/nexus/domain/task"
+	"github.com/nexus-protocol/nexus/domain/trust"
 )
 
 const taskRows = 25
@@ -253,6 +254,7 @@ type taskView struct {
 	Rating    form
 	Reply     form
 	Rated     bool
+	Given     trust.Event // the rating, if there is one
 	RunPath   string
 }
 
@@ -273,24 +275,9 @@ func (d *dashboard) viewTask(ctx context.Context, x *exchange, id string) (taskV
 		}
 	}
 	if t.Status == task.Completed && v.Requester {
-		v.Rated, err = d.rated(ctx, x, t)
+		v.Given, v.Rated, err = d.engine.Trust.Rating(ctx, x.caller, t.ID)
 	}
 	return v, err
-}
-
-// rated reports whether the task is among the newest ratings of its agent.
-func (d *dashboard) rated(ctx context.Context, x *exchange, t app.TaskView) (bool, error) {
-	most := 100
-	l, err := d.engine.Trust.History(ctx, x.caller, t.AgentID, app.Page{Limit: &most})
-	if err != nil {
-		return false, err
-	}
-	for _, e := range l.Items {
-		if e.TaskID == t.ID && e.Type == "rating_received" {
-			return true, nil
-		}
-	}
-	return false, nil
 }
 
 func (d *dashboard) task(x *exchange) error {

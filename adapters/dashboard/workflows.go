@@ -51,13 +51,16 @@ func (d *dashboard) workflows(x *exchange) error {
 // builder is the form in which a workflow is made.
 type builder struct {
 	form
-	ID     string // "" of a new one
-	Steps  []stepForm
-	Agents []registry.Agent // to choose from
-	JSON   string
-	Graph  graph
-	Price  credits.Amount // of a run in which every step completes
-	Strict bool           // what is left empty is wrong too: it was tried to save it
+	ID      string // "" of a new one
+	Steps   []stepForm
+	Agents  []registry.Agent // to choose from
+	JSON    string
+	Graph   graph
+	Price   credits.Amount // of a run in which every step completes
+	Strict  bool           // what is left empty is wrong too: it was tried to save it
+	Said    string         // what was done to the graph just now,
+	Undo    string         // and the button that takes it back
+	Refused string         // why it was not done
 }
 
 // stepForm is a step as it is filled in.
@@ -65,6 +68,7 @@ type stepForm struct {
 	Name, Agent, Skill, Input string
 	After                     []int
 	Timeout, Retries, Backoff string
+	More                      bool // time limit and retries were asked for
 	Wrong                     bool
 }
 
@@ -94,7 +98,7 @@ func readBuilder(v url.Values) builder {
 	b := builder{form: newForm(v), Strict: v.Get("strict") != "", JSON: v.Get("json")}
 	for i := 0; i < scheduler.MaxSteps+1 && v.Has(fmt.Sprintf("step-%d-name", i)); i++ {
 		at := func(name string) string { return v.Get(fmt.Sprintf("step-%d-%s", i, name)) }
-		s := stepForm{Name: at("name"), Agent: at("agent"), Skill: at("skill"), Input: at("input"), Timeout: at("timeout"), Retries: at("retries"), Backoff: at("backoff")}
+		s := stepForm{Name: at("name"), Agent: at("agent"), Skill: at("skill"), Input: at("input"), Timeout: at("timeout"), Retries: at("retries"), Backoff: at("backoff"), More: v.Has(fmt.Sprintf("step-%d-timeout", i))}
 		for _, text := range v[fmt.Sprintf("step-%d-after", i)] {
 			if n, err := strconv.Atoi(text); err == nil {
 				s.After = append(s.After, n)
@@ -273,6 +277,28 @@ func (d *dashboard) choices(x *exchange, b *builder) error {
 	return nil
 }
 
+// more reports whether a step's card shows its time limit and retries: if they are not as they are by default, or were asked
+// for.
+func (s stepForm) more(b builder, i int) bool {
+	at := func(name string) string { return b.Bad[fmt.Sprintf("step-%d-%s", i, name)] }
+	usual := number(scheduler.DefaultTimeout / time.Second)
+	return s.More || s.Timeout != "" && s.Timeout != usual || s.Retries+s.Backoff != "" || at("timeout")+at("retries")+at("backoff") != ""
+}
+
+// offers are the agents among which a step's is chosen: all in the first step, and in the others, so that the page of many
+// steps stays small, the first of them and the chosen one. Script fills in the rest from the first.
+func (b *builder) offers(step int, chosen string) []registry.Agent {
+	most := max(80/max(len(b.Steps), 1), 4)
+	if step == 0 || len(b.Agents) <= most {
+		return b.Agents
+	}
+	out := slices.Clone(b.Agents[:most])
+	if a := b.agent(chosen); a.ID != "" && !slices.ContainsFunc(out, func(o registry.Agent) bool { return o.ID == chosen }) {
+		out = append(out, a)
+	}
+	return out
+}
+
 func (b *builder) agent(id string) registry.Agent {
 	for _, a := range b.Agents {
 		if a.ID == id {
@@ -343,6 +369,15 @@ func (d *dashboard) draftWorkflow(x *exchange) error {
 				return a
 			})
 		}
+	case verb == "more" && known:
+		b.Steps[n].More = true
+	case verb == "link":
+		from, to, _ := strings.Cut(arg, "-")
+		i, err1 := strconv.Atoi(from)
+		j, err2 := strconv.Atoi(to)
+		if err1 == nil && err2 == nil && min(i, j) >= 0 && max(i, j) < len(b.Steps) {
+			b.link(i, j)
+		}
 	case do == "json":
 		if err := b.takeJSON(); err != "" {
 			b.Bad["json"] = err
@@ -357,6 +392,86 @@ func (d *dashboard) draftWorkflow(x *exchange) error {
 		return nil
 	}
 	return d.showBuilder(x, http.StatusOK, b)
+}
+
+// link lets the step to wait for the step from, or no more if it did. Where that needs another order of the steps they are
+// moved. Steps that would wait for each other are refused.
+func (b *builder) link(from, to int) {
+	name := func(i int) string { return orElse(strings.TrimSpace(b.Steps[i].Name), fmt.Sprintf("Step %d", i+1)) }
+	first, second := name(from), name(to)
+	after := &b.Steps[to].After
+	at := slices.Index(*after, from)
+	switch {
+	case from == to:
+		b.Refused = fmt.Sprintf("“%s” cannot wait for itself.", second)
+		return
+	case at >= 0:
+		*after = slices.Delete(slices.Clone(*after), at, at+1)
+		b.Said = fmt.Sprintf("“%s” does not wait for “%s” any more.", second, first)
+	case b.waits(from, to):
+		b.Refused = fmt.Sprintf("“%s” cannot wait for “%s”, which waits for it: neither would ever begin.", second, first)
+		return
+	default:
+		*after = append(slices.Clone(*after), from)
+		b.Said = fmt.Sprintf("“%s” now waits for “%s”.", second, first)
+	}
+	place := b.order()
+	b.Undo = fmt.Sprintf("link-%d-%d", place[from], place[to])
+}
+
+// waits reports whether a step waits for another one, through however many between.
+func (b *builder) waits(step, other int) bool {
+	seen := make([]bool, len(b.Steps))
+	var look func(int) bool
+	look = func(i int) bool {
+		for _, d := range b.Steps[i].After {
+			if d == other {
+				return true
+			}
+			if d >= 0 && d < len(seen) && !seen[d] {
+				seen[d] = true
+				if look(d) {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	return look(step)
+}
+
+// order puts each step behind all that it waits for, and otherwise leaves the order as it is. It returns the new place of
+// each. Steps that wait for each other, which a written draft may have, stay where they are.
+func (b *builder) order() []int {
+	place, placed := make([]int, len(b.Steps)), make([]bool, len(b.Steps))
+	steps := make([]stepForm, 0, len(b.Steps))
+	for len(steps) < len(b.Steps) {
+		next := -1
+		for i, s := range b.Steps {
+			if !placed[i] && !slices.ContainsFunc(s.After, func(d int) bool { return d >= 0 && d < len(placed) && d != i && !placed[d] }) {
+				next = i
+				break
+			}
+		}
+		if next < 0 {
+			for i := range place {
+				place[i] = i
+			}
+			return place
+		}
+		place[next], placed[next] = len(steps), true
+		steps = append(steps, b.Steps[next])
+	}
+	for i := range steps {
+		steps[i].After = moved(steps[i].After, func(d int) int {
+			if d >= 0 && d < len(place) {
+				return place[d]
+			}
+			return d
+		})
+	}
+	b.Steps = steps
+	return place
 }
 
 // retell puts the steps back into the form's values, which the checks look at.
@@ -460,6 +575,7 @@ func (d *dashboard) editWorkflow(x *exchange) error {
 type workflowView struct {
 	app.WorkflowView
 	Graph graph
+	Tall  graph // the same for narrow screens
 	Names names
 }
 
@@ -476,7 +592,7 @@ func (d *dashboard) workflow(x *exchange) error {
 		}
 		nodes = append(nodes, node{Index: i, Name: s.Name, Sub: shorten(v.Names.of(s.AgentID), 20), DependsOn: slices.Clone(s.DependsOn)})
 	}
-	v.Graph = draw(nodes)
+	v.Graph, v.Tall = draw(nodes), drawDown(slices.Clone(nodes))
 	d.show(x, http.StatusOK, workflowPage(d.page(x, w.Name, "workflows"), v))
 	return nil
 }
@@ -506,6 +622,7 @@ type runView struct {
 	scheduler.Run
 	Workflow string // its name; of a deleted one there is none
 	Graph    graph
+	Tall     graph // the same for narrow screens
 	Lines    []runLine
 	Cost     string
 }
@@ -573,7 +690,7 @@ func (d *dashboard) viewRun(ctx context.Context, x *exchange) (runView, error) {
 		}
 		nodes = append(nodes, nd)
 	}
-	v.Graph = draw(nodes)
+	v.Graph, v.Tall = draw(nodes), drawDown(slices.Clone(nodes))
 	return v, nil
 }
 

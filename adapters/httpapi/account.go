@@ -18,6 +18,7 @@ type noticeJSON struct {
 
 type accountJSON struct {
 	ID            string         `json:"id" format:"uuid"`
+	Name          *string        `json:"name" doc:"What the user wants to be called."`
 	Email         string         `json:"email" format:"email"`
 	EmailVerified bool           `json:"emailVerified"`
 	PendingEmail  *string        `json:"pendingEmail" doc:"The e-mail that takes the place of the other once it is verified."`
@@ -36,7 +37,7 @@ type identityJSON struct {
 
 func accountOf(v app.AccountView) accountJSON {
 	return accountJSON{
-		ID: v.ID, Email: v.Email, EmailVerified: v.VerifiedAt != nil, PendingEmail: textOrNull(v.PendingEmail), Role: v.Role,
+		ID: v.ID, Name: textOrNull(v.Name), Email: v.Email, EmailVerified: v.VerifiedAt != nil, PendingEmail: textOrNull(v.PendingEmail), Role: v.Role,
 		HasPassword: v.PasswordHash != "", CreatedAt: v.CreatedAt.UTC(),
 		Identities: convert(v.Identities, func(i identity.Identity) identityJSON {
 			return identityJSON{i.ID, i.Issuer, textOrNull(i.Email), i.CreatedAt.UTC()}
@@ -99,6 +100,10 @@ type (
 		CurrentPassword string `json:"currentPassword,omitempty" doc:"Not needed by who has none yet and logged in within the last 15 minutes."`
 		NewPassword     string `json:"newPassword" doc:"10 to 128 characters."`
 	}
+	changeAccountInput struct{ Body changeAccountBody }
+	changeAccountBody  struct {
+		Name string `json:"name" doc:"What to be called, one line of at most 80 characters; empty: nothing in particular."`
+	}
 	changeEmailInput struct{ Body changeEmailBody }
 	changeEmailBody  struct {
 		Email    string `json:"email" doc:"The new one."`
@@ -121,6 +126,7 @@ type (
 
 type adminUserJSON struct {
 	ID            string        `json:"id" format:"uuid"`
+	Name          *string       `json:"name" doc:"What the user wants to be called."`
 	Email         string        `json:"email" format:"email"`
 	EmailVerified bool          `json:"emailVerified"`
 	Role          identity.Role `json:"role" enum:"user,admin"`
@@ -129,7 +135,7 @@ type adminUserJSON struct {
 }
 
 func adminUser(u identity.User) adminUserJSON {
-	return adminUserJSON{u.ID, u.Email, u.VerifiedAt != nil, u.Role, utc(u.DisabledAt), u.CreatedAt.UTC()}
+	return adminUserJSON{u.ID, textOrNull(u.Name), u.Email, u.VerifiedAt != nil, u.Role, utc(u.DisabledAt), u.CreatedAt.UTC()}
 }
 
 type listUsersInput struct {
@@ -212,6 +218,13 @@ func (s *server) mountAccounts() {
 		id: "get-account", tag: tagAuth, summary: "Get one's own account", status: http.StatusOK,
 	}, func(ctx context.Context, _ *struct{}) (one[accountJSON], error) {
 		v, err := ids.Account(ctx, callerOf(ctx))
+		return answer(accountOf(v), err)
+	})
+	register(s, route{
+		method: "PATCH", path: "/auth/account", access: session,
+		id: "change-account", tag: tagAuth, summary: "Change what one is called", status: http.StatusOK,
+	}, func(ctx context.Context, in *changeAccountInput) (one[accountJSON], error) {
+		v, err := ids.ChangeName(ctx, callerOf(ctx), in.Body.Name)
 		return answer(accountOf(v), err)
 	})
 	register(s, route{

@@ -22,10 +22,16 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{"asset": webas
 
 const pagePolicy = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
+// shown is a page's content, in the colours that the reader chose in the dashboard; "" for what the system says.
+type shown struct {
+	Theme string
+	Page  any
+}
+
 // showPage answers with a page.
 func (s *server) showPage(x *exchange, r *http.Request, status int, name string, data any) {
 	var b bytes.Buffer
-	if err := pages.ExecuteTemplate(&b, name, data); err != nil {
+	if err := pages.ExecuteTemplate(&b, name, shown{websession.Theme(r), data}); err != nil {
 		s.fail(x, r, err)
 		return
 	}

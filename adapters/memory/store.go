@@ -49,7 +49,7 @@ type Store struct {
 	pairs     table[dealt]       // by agent and requester
 	raters    table[trust.Rater] // by user
 	paces     table[trust.Pace]  // by skill
-	once      table[struct{}]    // task and type of trust events
+	once      table[trust.Event] // by task and type
 	jobs      table[ports.Job]
 	answers   table[ports.KeptAnswer]
 	callBacks table[calledBack] // by task

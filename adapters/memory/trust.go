@@ -62,6 +62,16 @@ func (v trusts) EventsAfter(ctx context.Context, agentID string, after trust.Pla
 	return stretch(all, ports.Page{Limit: limit, Offset: from}), len(all), nil
 }
 
+func (v trusts) Rating(ctx context.Context, taskID string) (trust.Event, bool, error) {
+	unlock, err := v.read(ctx)
+	if err != nil {
+		return trust.Event{}, false, err
+	}
+	defer unlock()
+	e, ok := v.s.once.get(taskID + " " + string(trust.RatingReceived))
+	return e, ok, nil
+}
+
 func (v trusts) newestFirst(agentID string) []trust.Event {
 	all := slices.Clone(v.s.history.rows[agentID])
 	slices.SortFunc(all, func(a, b trust.Event) int { return a.Place().Compare(b.Place()) })
@@ -77,7 +87,7 @@ func (v trusts) Save(ctx context.Context, p trust.Profile, e trust.Event, d trus
 			}
 			return fmt.Errorf("trust event %s of task %s: %w", e.Type, e.TaskID, ports.ErrDuplicate)
 		}
-		v.s.once.put(v.tx, key, struct{}{})
+		v.s.once.put(v.tx, key, e)
 	}
 	v.s.history.put(v.tx, p.AgentID, append(slices.Clip(v.s.history.rows[p.AgentID]), e))
 	if d.UserID != "" {

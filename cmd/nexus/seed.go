@@ -25,6 +25,7 @@ import (
 	"github.com/nexus-protocol/nexus/adapters/jsonschemacheck"
 	"github.com/nexus-protocol/nexus/adapters/memory"
 	"github.com/nexus-protocol/nexus/app"
+	"github.com/nexus-protocol/nexus/domain/billing"
 	"github.com/nexus-protocol/nexus/domain/credits"
 	"github.com/nexus-protocol/nexus/domain/fault"
 	"github.com/nexus-protocol/nexus/domain/identity"
@@ -108,7 +109,8 @@ type seeding struct {
 	people []identity.Caller
 	agents []seededAgent
 	flows  []string
-	made   int // tasks
+	live   string // the workflow of which a run is still going on
+	made   int    // tasks
 }
 
 // seededAgent is an agent, and how well it works.
@@ -219,6 +221,7 @@ func (s *seeding) run(ctx context.Context, password string) error {
 	for i, kind := range []int{0, 1, 2, 3} { // what goes on now
 		s.at(s.end.Add(-time.Duration(i+1)*20*time.Second), func(ctx context.Context) error { return s.open(ctx, kind) })
 	}
+	s.at(s.end.Add(-50*time.Second), func(ctx context.Context) error { return s.execute(ctx, s.ada, s.live) })
 	for s.queue.Len() > 0 {
 		next := heap.Pop(&s.queue).(happening)
 		if next.at.After(s.now) {
@@ -238,19 +241,39 @@ func (s *seeding) account(ctx context.Context, email, password string) error {
 		role = identity.RoleAdmin
 	}
 	u, err := s.engine.Identity.CreateUser(ctx, app.Credentials{Email: email, Password: password}, role)
+	if err != nil {
+		return err
+	}
 	s.people = append(s.people, identity.SessionCaller(u, ""))
-	return err
+	name, _, _ := strings.Cut(email, "@")
+	u.Name = strings.ToUpper(name[:1]) + name[1:]
+	if len(s.people)%5 != 0 {
+		u.VerifiedAt = &u.CreatedAt
+	}
+	return s.store.Update(ctx, func(ctx context.Context, tx ports.Tx) error { return tx.Users.Save(ctx, u) })
 }
 
+// buy is a purchase as the demo's checkout would have it, paid at once.
 func (s *seeding) buy(ctx context.Context, c identity.Caller) error {
-	amount := pickOf(s, []credits.Amount{credits.Whole(1000), credits.Whole(1000), credits.Whole(5000)})
-	t := ledger.Transfer{
-		Key: "seed:" + s.newID(), Reference: s.newID(), Description: "Package of " + amount.String() + " credits", At: s.now,
-		Postings: []ledger.Posting{
-			{Account: ledger.Issuance, Type: ledger.TypePurchase, Amount: -amount}, {Account: ledger.Available(c.UserID), Type: ledger.TypePurchase, Amount: amount},
-		},
-	}.Stamp(s.newID)
-	return s.store.Update(ctx, func(ctx context.Context, tx ports.Tx) error { return tx.Ledger.Post(ctx, t) })
+	packs := billing.Packages()
+	pack := packs[max(s.rand.IntN(3)-1, 0)] // mostly the small one
+	p := billing.Start(s.newID(), c.UserID, pack, "demo", s.now)
+	p = p.Opened(billing.Checkout{SessionID: "demo_" + p.ID}, s.now)
+	p, _ = p.Settle(billing.Event{
+		ID: "demo_paid_" + p.ID, Provider: "demo", Kind: billing.EventPaid, SessionID: p.SessionID, PaymentID: "demo_payment_" + p.ID,
+		PurchaseID: p.ID, UserID: c.UserID, PackageID: pack.ID, Amount: pack.Price, At: s.now,
+	}, s.now)
+	t, err := ledger.Issue{ID: p.SessionID, UserID: c.UserID, Amount: pack.Credits, Description: fmt.Sprintf("%s credits (%s)", pack.Credits, pack.ID)}.Credit(s.now)
+	if err != nil {
+		return err
+	}
+	t = t.Stamp(s.newID)
+	return s.store.Update(ctx, func(ctx context.Context, tx ports.Tx) error {
+		if err := tx.Purchases.Insert(ctx, p); err != nil {
+			return err
+		}
+		return tx.Ledger.Post(ctx, t)
+	})
 }
 
 // register adds the next agent. Some are Ada's, and some do not answer.
@@ -434,17 +457,28 @@ func (s *seeding) workflow(ctx context.Context, owner identity.Caller, i, runs i
 		return err
 	}
 	s.flows = append(s.flows, w.ID)
+	if s.live == "" && owner.UserID == s.ada.UserID {
+		s.live = w.ID
+	}
 	for r := range runs {
 		left := s.end.Sub(s.now)
 		s.at(s.now.Add(time.Minute+time.Duration(float64(left)*float64(r)/float64(runs))), func(ctx context.Context) error {
-			run, err := s.engine.Workflows.Execute(ctx, owner, w.ID)
-			if err != nil {
-				return passing(err)
-			}
-			return s.follow(ctx, owner, run, map[string]bool{})
+			return s.execute(ctx, owner, w.ID)
 		})
 	}
 	return nil
+}
+
+// execute begins a run, if there is a workflow to run.
+func (s *seeding) execute(ctx context.Context, owner identity.Caller, workflowID string) error {
+	if workflowID == "" {
+		return nil
+	}
+	run, err := s.engine.Workflows.Execute(ctx, owner, workflowID)
+	if err != nil {
+		return passing(err)
+	}
+	return s.follow(ctx, owner, run, map[string]bool{})
 }
 
 // follow lets the agents of a run do the steps that have begun, and looks again soon.

@@ -6,6 +6,7 @@ import (
 	"net/mail"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/nexus-protocol/nexus/domain/fault"
@@ -24,6 +25,7 @@ const (
 type User struct {
 	ID           string
 	Email        string // normalised
+	Name         string // what they call themselves; "" for who has not said
 	PasswordHash string // "" for one who comes in by an identity provider alone
 	Role         Role
 	CreatedAt    time.Time
@@ -46,6 +48,7 @@ func (u User) Deleted(now time.Time) User {
 const (
 	MinPassword = 10 // characters
 	MaxPassword = 128
+	MaxName     = 80  // characters
 	maxEmail    = 254 // bytes, RFC 5321
 )
 
@@ -80,6 +83,16 @@ func CheckPassword(field, password string) error {
 	var bad fault.Fields
 	checkPassword(&bad, field, password)
 	return bad.Err()
+}
+
+// CheckName validates what a user wants to be called, and returns the form that is stored: one line, without space around
+// it. "" is good: it says that they do not want to be called anything.
+func CheckName(field, name string) (string, error) {
+	name = strings.TrimSpace(name)
+	var bad fault.Fields
+	bad.Check(utf8.ValidString(name) && utf8.RuneCountInString(name) <= MaxName, field, "must be at most %d characters long", MaxName)
+	bad.Check(!strings.ContainsFunc(name, func(r rune) bool { return unicode.Is(unicode.C, r) || unicode.In(r, unicode.Zl, unicode.Zp) }), field, "must be one line of visible characters")
+	return name, bad.Err()
 }
 
 // CheckEmail validates an e-mail and returns the normalised form.

@@ -347,7 +347,7 @@ func (m *machine) abandon(step int, e Event, what string) {
 	m.change(only(step) | skipped)
 	m.stepEvent(step, e.Kind, e.Status, e)
 	if skipped != 0 {
-		why := &Error{Code: ErrDependency, Message: fmt.Sprintf("step %d (%s) %s", step, m.run.Steps[step].Name, what)}
+		why := &Error{Code: ErrDependency, Message: fmt.Sprintf("step \"%s\" %s", m.run.Steps[step].Name, what)}
 		for d := range skipped.All() {
 			m.stepEvent(d, EventStepSkipped, Skipped, Event{Error: why})
 		}
@@ -361,7 +361,7 @@ func (m *machine) settle() {
 		return
 	}
 	status, why, more := Completed, (*Error)(nil), 0
-	for i, s := range m.run.Steps {
+	for _, s := range m.run.Steps {
 		if s.Status != Failed && s.Status != Cancelled {
 			continue
 		}
@@ -370,9 +370,9 @@ func (m *machine) settle() {
 			continue
 		}
 		status = Failed
-		why = &Error{Code: ErrStepFailed, Message: fmt.Sprintf("step %d (%s) was cancelled", i, s.Name)}
+		why = &Error{Code: ErrStepFailed, Message: fmt.Sprintf("step \"%s\" was cancelled", s.Name)}
 		if s.Status == Failed && s.Error != nil {
-			why.Message = fmt.Sprintf("step %d (%s) failed: %s: %s", i, s.Name, s.Error.Code, s.Error.Message)
+			why.Message = fmt.Sprintf("step \"%s\" failed: %s: %s", s.Name, s.Error.Code, s.Error.Message)
 		}
 	}
 	if more > 0 {

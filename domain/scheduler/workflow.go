@@ -145,7 +145,7 @@ func (s *Step) defineInput(path string, dependsOn Set, bad *fault.Fields) {
 	for d := range dependsOn.All() { // a name that stood for two things would be the reader's guess
 		key := fmt.Sprintf("step_%d_output", d)
 		if _, taken := members[key]; taken {
-			bad.Add(path+"."+key, "is the name under which the step gets the output of step %d; choose another", d)
+			bad.Add(path+"."+key, "is the name under which the step gets the output of one that it waits for; choose another")
 		}
 	}
 	var b bytes.Buffer

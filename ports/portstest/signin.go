@@ -30,7 +30,7 @@ func renamed(u identity.User) identity.User {
 var signinChecks = []Check{
 	{"users/save", with(func(ctx context.Context, s ports.Store, _ Traits, w world) error {
 		changed := w.asker
-		changed.Email, changed.PasswordHash, changed.Role, changed.PendingEmail = "new@example.com", "", identity.RoleAdmin, "newer@example.com"
+		changed.Email, changed.Name, changed.PasswordHash, changed.Role, changed.PendingEmail = "new@example.com", "Ünïcode Lovelace", "", identity.RoleAdmin, "newer@example.com"
 		changed.VerifiedAt, changed.DisabledAt, changed.DeletedAt = ptr(base), ptr(base.Add(time.Second)), ptr(base.Add(time.Minute))
 		later := changed
 		later.CreatedAt = base.Add(time.Hour) // which stays as it was

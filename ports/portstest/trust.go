@@ -39,7 +39,10 @@ var trustChecks = []Check{
 		all, total, err5 := s.Read().Trust.Events(ctx, w.agent.ID, ports.Page{Limit: 10})
 		page, _, err6 := s.Read().Trust.Events(ctx, w.agent.ID, ports.Page{Limit: 1, Offset: 1})
 		a, err7 := s.Read().Agents.Get(ctx, w.agent.ID)
-		return first(err1, err2, err3, err4, err5, err6, err7, same("known", known, true), same("profile", got, p), same("total", total, 3),
+		rating, rated, err8 := s.Read().Trust.Rating(ctx, "t1")
+		_, none, err9 := s.Read().Trust.Rating(ctx, "t2")
+		_, nobody, err10 := s.Read().Trust.Rating(ctx, "")
+		return first(err1, err2, err3, err4, err5, err6, err7, err8, err9, err10, same("rating", rating, e2), same("who is rated", []bool{rated, none, nobody}, []bool{true, false, false}), same("known", known, true), same("profile", got, p), same("total", total, 3),
 			same("events, newest first", all, []trust.Event{e3, e2, e1}), same("page", page, []trust.Event{e2}), same("the agent's score", a.TrustScore, p.Score))
 	})},
 	{"trust/paces come back", func(ctx context.Context, s ports.Store, _ Traits) error {

@@ -36,7 +36,7 @@ func main() {
 
 var (
 	passwordLine = regexp.MustCompile(`password\s+(\S+)`)
-	link         = func(pattern string) *regexp.Regexp { return regexp.MustCompile(`href="(` + pattern + `)"`) }
+	link         = func(pattern string) *regexp.Regexp { return regexp.MustCompile(`href="(` + pattern + `)["<]`) }
 	uuid         = `[0-9a-f]{8}-[0-9a-f-]{27}`
 )
 
@@ -127,7 +127,7 @@ func pictures(tab context.Context, base, password, out, only, looks string) erro
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
-	public := []shot{{"login", "/auth/login"}, {"signup", "/auth/signup"}, {"marketplace-stranger", "/marketplace"}, {"docs", "/docs"}}
+	public := []shot{{"login", "/auth/login"}, {"signup", "/auth/signup"}, {"forgot", "/auth/forgot-password"}, {"reset", "/auth/reset-password?token=x"}, {"verify", "/auth/verify-email?token=x"}, {"marketplace-stranger", "/marketplace"}, {"docs", "/docs"}}
 	if err := all(tab, base, out, only, looks, public); err != nil {
 		return err
 	}
@@ -166,6 +166,9 @@ func pictures(tab context.Context, base, password, out, only, looks string) erro
 		{"admin", "/dashboard/admin"},
 		{"lost", "/dashboard/nothing"},
 	}
+	runOf := func(status string) string {
+		return "/dashboard/workflows/" + uuid + "/runs/" + uuid + `)"[^>]*><span class="badge [a-z ]*">(` + status
+	}
 	for _, f := range []struct{ name, at, pattern, suffix string }{
 		{"agent", "/dashboard/agents", "/dashboard/agents/" + uuid, ""},
 		{"agent-edit", "/dashboard/agents", "/dashboard/agents/" + uuid, "/edit"},
@@ -174,7 +177,9 @@ func pictures(tab context.Context, base, password, out, only, looks string) erro
 		{"task-failed", "/dashboard/tasks?status=failed", "/dashboard/tasks/" + uuid, ""},
 		{"workflow", "/dashboard/workflows", "/dashboard/workflows/" + uuid, ""},
 		{"workflow-edit", "/dashboard/workflows", "/dashboard/workflows/" + uuid, "/edit"},
-		{"run", "/dashboard/workflows", "/dashboard/workflows/" + uuid + "/runs/" + uuid, ""},
+		{"run", "/dashboard/workflows", runOf("completed"), ""},
+		{"run-running", "/dashboard/workflows", runOf("running"), ""},
+		{"run-failed", "/dashboard/workflows", runOf("failed"), ""},
 		{"marketplace-agent", "/marketplace", "/marketplace/" + uuid, ""},
 	} {
 		path, err := first(f.at, f.pattern)

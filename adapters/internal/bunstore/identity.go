@@ -14,10 +14,10 @@ import (
 
 type users struct{ access }
 
-const userColumns = `u.id, u.email, u.password_hash, u.role, u.created_at, u.verified_at, u.pending_email, u.disabled_at, u.deleted_at`
+const userColumns = `u.id, u.email, u.password_hash, u.role, u.created_at, u.verified_at, u.pending_email, u.disabled_at, u.deleted_at, u.name`
 
 func (r *userRow) dest() []any {
-	return []any{&r.ID, &r.Email, &r.PasswordHash, &r.Role, &r.CreatedAt, &r.VerifiedAt, &r.PendingEmail, &r.DisabledAt, &r.DeletedAt}
+	return []any{&r.ID, &r.Email, &r.PasswordHash, &r.Role, &r.CreatedAt, &r.VerifiedAt, &r.PendingEmail, &r.DisabledAt, &r.DeletedAt, &r.Name}
 }
 
 var (

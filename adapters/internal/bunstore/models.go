@@ -152,18 +152,19 @@ type userRow struct {
 	PendingEmail string        `bun:"pending_email"`
 	DisabledAt   sql.NullInt64 `bun:"disabled_at"`
 	DeletedAt    sql.NullInt64 `bun:"deleted_at"`
+	Name         string        `bun:"name"`
 }
 
 func (r userRow) domain() identity.User {
 	return identity.User{
-		ID: r.ID, Email: r.Email, PasswordHash: r.PasswordHash, Role: r.Role, CreatedAt: r.CreatedAt.time(),
+		ID: r.ID, Email: r.Email, Name: r.Name, PasswordHash: r.PasswordHash, Role: r.Role, CreatedAt: r.CreatedAt.time(),
 		VerifiedAt: maybeTime(r.VerifiedAt), PendingEmail: r.PendingEmail, DisabledAt: maybeTime(r.DisabledAt), DeletedAt: maybeTime(r.DeletedAt),
 	}
 }
 
 func userRowOf(u identity.User) userRow {
 	return userRow{
-		ID: u.ID, Email: u.Email, PasswordHash: u.PasswordHash, Role: u.Role, CreatedAt: at(u.CreatedAt),
+		ID: u.ID, Email: u.Email, Name: u.Name, PasswordHash: u.PasswordHash, Role: u.Role, CreatedAt: at(u.CreatedAt),
 		VerifiedAt: maybeAt(u.VerifiedAt), PendingEmail: u.PendingEmail, DisabledAt: maybeAt(u.DisabledAt), DeletedAt: maybeAt(u.DeletedAt),
 	}
 }

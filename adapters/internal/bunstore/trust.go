@@ -350,6 +350,20 @@ func (v *trusts) ScoresAt(ctx context.Context, agentID string, moments []time.Ti
 	return out, err
 }
 
+// Rating implements ports.TrustReader. One statement, by the index that lets a task be rated once.
+func (v *trusts) Rating(ctx context.Context, taskID string) (trust.Event, bool, error) {
+	var rows []trustEventRow
+	err := v.solo(ctx, func(ctx context.Context, c *session) error {
+		rows = nil
+		q := c.bun.NewSelect().Model(&rows).Where("e.task_id = ?", taskID).Where("e.task_id <> ''").Where("e.type = ?", trust.RatingReceived)
+		return c.store.wrap(q.Scan(ctx), "read the rating of a task")
+	})
+	if err != nil || len(rows) == 0 {
+		return trust.Event{}, false, err
+	}
+	return rows[0].domain(), true, nil
+}
+
 // Events implements ports.TrustReader. One statement.
 func (v *trusts) Events(ctx context.Context, agentID string, page ports.Page) ([]trust.Event, int, error) {
 	return v.events(ctx, agentID, nil, page)

@@ -41,6 +41,18 @@ func Set(w http.ResponseWriter, r *http.Request, token string, secure bool) {
 	http.SetCookie(w, c)
 }
 
+// ThemeCookie is the name of the cookie that holds the colours that a browser's reader chose.
+const ThemeCookie = "nexus_theme"
+
+// Theme is the colours that the reader chose: light, dark, or "" for what the system says.
+func Theme(r *http.Request) string {
+	c, err := r.Cookie(ThemeCookie)
+	if err != nil || c.Value != "light" && c.Value != "dark" {
+		return ""
+	}
+	return c.Value
+}
+
 // LocalPath returns the path if it leads to a place on this site and nowhere else, or what to use instead.
 func LocalPath(path, instead string) string {
 	u, err := url.Parse(path)

@@ -87,37 +87,92 @@
   addEventListener("resize", () => { clearTimeout(wait); wait = setTimeout(drawAll, 120); });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
 
-  // The builder's graph: choose a step, then the step that is to wait for it; the same again takes it away.
+  // The builder's graph: drag from a step to the one that is to wait for it, or choose the one and then the other; the same
+  // again takes it away. The server says what comes of it, and what cannot be.
+  const link = (from, to) => {
+    const send = document.querySelector("#builder [hidden] > button[name=do]");
+    if (!send) return;
+    send.value = `link-${from}-${to}`;
+    send.click();
+  };
+  const nodeAt = (x, y) => document.elementFromPoint(x, y)?.closest?.("[data-node]");
   let picked = null;
+  const unpick = () => {
+    picked = null;
+    document.querySelectorAll(".dag .picked").forEach((n) => n.classList.remove("picked"));
+  };
   const pick = (node) => {
-    const n = Number(node.dataset.node);
-    if (picked === null) {
+    const n = Number(node.dataset.node), first = picked;
+    unpick();
+    if (first === null) {
       picked = n;
       node.classList.add("picked");
-      return;
-    }
-    const [first, second] = [Math.min(picked, n), Math.max(picked, n)];
-    picked = null;
-    document.querySelectorAll(".dag .picked").forEach((x) => x.classList.remove("picked"));
-    const box = document.getElementById(`step-${second}-after-${first}`);
-    if (first === second || !box) {
+    } else if (first === n) {
       document.getElementById(`step-${n}-name`)?.focus();
-      return;
+    } else {
+      link(first, n);
     }
-    box.checked = !box.checked;
-    box.dispatchEvent(new Event("change", { bubbles: true }));
   };
+  let drag = null, dragged = false;
+  const endDrag = () => {
+    drag?.line?.remove();
+    document.querySelectorAll(".dag .target").forEach((n) => n.classList.remove("target"));
+    drag = null;
+  };
+  document.addEventListener("pointerdown", (e) => {
+    dragged = false;
+    const node = e.target.closest?.("[data-node]");
+    if (node && e.isPrimary && e.button === 0) drag = { from: Number(node.dataset.node), x: e.clientX, y: e.clientY };
+  });
+  document.addEventListener("pointermove", (e) => {
+    if (!drag || !e.isPrimary) return;
+    if (!drag.line && Math.hypot(e.clientX - drag.x, e.clientY - drag.y) < 6) return;
+    const from = document.querySelector(`.dag [data-node="${drag.from}"] rect`), svg = from?.ownerSVGElement;
+    if (!svg) return endDrag();
+    if (!drag.line?.isConnected) {
+      unpick();
+      drag.line = document.createElementNS("http://www.w3.org/2000/svg", "path");
+      drag.line.setAttribute("class", "edge draft");
+      svg.append(drag.line);
+    }
+    const at = new DOMPoint(e.clientX, e.clientY).matrixTransform(svg.getScreenCTM().inverse()), box = from.getBBox();
+    drag.line.setAttribute("d", `M${box.x + box.width / 2} ${box.y + box.height / 2}L${at.x} ${at.y}`);
+    const over = nodeAt(e.clientX, e.clientY);
+    document.querySelectorAll(".dag .target").forEach((n) => n !== over && n.classList.remove("target"));
+    if (over && Number(over.dataset.node) !== drag.from) over.classList.add("target");
+  });
+  document.addEventListener("pointerup", (e) => {
+    if (!drag || !e.isPrimary) return;
+    const from = drag.from, over = drag.line && nodeAt(e.clientX, e.clientY);
+    dragged = Boolean(drag.line);
+    endDrag();
+    if (over && Number(over.dataset.node) !== from) link(from, Number(over.dataset.node));
+  });
+  document.addEventListener("pointercancel", endDrag);
   document.addEventListener("click", (e) => {
     const node = e.target.closest?.("[data-node]");
-    if (node) pick(node);
+    if (node && !dragged) pick(node);
+    dragged = false;
   });
   document.addEventListener("keydown", (e) => {
+    if (e.key === "Escape") { endDrag(); unpick(); }
     const node = e.target.closest?.("[data-node]");
     if (node && (e.key === "Enter" || e.key === " ")) {
       e.preventDefault();
       pick(node);
     }
   });
+
+  // Only the first step's list of agents is whole; the others are filled in from it once they are of interest.
+  const fillAgents = (e) => {
+    const list = e.target.closest?.("select[data-agents]"), whole = document.querySelector("select[data-agents]");
+    if (!list || list === whole || list.options.length >= whole.options.length) return;
+    const chosen = list.value, copies = [...whole.options].map((o) => new Option(o.text, o.value, false, o.value === chosen));
+    list.replaceChildren(...copies);
+    list.value = chosen;
+  };
+  document.addEventListener("pointerdown", fillAgents);
+  document.addEventListener("focusin", fillAgents);
 
   // A look at the draft that was on its way while steps were added or removed would bring back the form from before.
   let stepsUntil = 0;
