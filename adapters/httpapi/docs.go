@@ -35,7 +35,7 @@ func (s *server) mountDocs() {
 		return b.Bytes(), err
 	})
 	s.page(route{
-		method: "GET", path: "/docs", access: public,
+		method: "GET", path: referencePath, access: public,
 		id: "get-docs", tag: tagDocs, summary: "The same for people", status: http.StatusOK,
 	}, func(x *exchange, r *http.Request) {
 		html, err := page()
@@ -45,20 +45,27 @@ func (s *server) mountDocs() {
 		}
 		s.showHTML(x, http.StatusOK, html)
 	})
-	if s.opt.Pages == nil {
+	if s.opt.Pages != nil {
+		return
+	}
+	for _, at := range []struct{ path, id string }{{"/{$}", "get-root"}, {"/docs", "get-docs-root"}} {
 		s.page(route{
-			method: "GET", path: "/{$}", access: public,
-			id: "get-root", tag: tagDocs, summary: "To the documentation", status: http.StatusSeeOther,
+			method: "GET", path: at.path, access: public,
+			id: at.id, tag: tagDocs, summary: "To the documentation", status: http.StatusSeeOther,
 		}, func(x *exchange, r *http.Request) {
-			http.Redirect(x, r, "/docs", http.StatusSeeOther)
+			http.Redirect(x, r, referencePath, http.StatusSeeOther)
 		})
 	}
 }
+
+// referencePath is where people read the OpenAPI document. Pages for people have the rest of /docs.
+const referencePath = "/docs/reference"
 
 // docsPage is the OpenAPI document as people read it.
 type docsPage struct {
 	Title   string
 	Version string
+	Around  bool // there are other pages at /docs
 	Text    []string
 	Groups  []docsGroup
 	Codes   []docsCode
@@ -97,7 +104,7 @@ type docsCode struct {
 
 func (s *server) docsPage() docsPage {
 	doc := s.api.OpenAPI()
-	page := docsPage{Title: doc.Info.Title, Version: doc.Info.Version, Text: strings.Split(doc.Info.Description, "\n\n"), Codes: docsCodes(fault.Codes())}
+	page := docsPage{Title: doc.Info.Title, Version: doc.Info.Version, Around: s.opt.Pages != nil, Text: strings.Split(doc.Info.Description, "\n\n"), Codes: docsCodes(fault.Codes())}
 	for _, tag := range doc.Tags {
 		group := docsGroup{Name: tag.Name, Anchor: strings.ToLower(strings.ReplaceAll(tag.Name, " ", "-")), Text: tag.Description}
 		for _, rt := range s.routes { // in the order in which they were added
