@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"bytes"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -29,21 +28,25 @@ func (s *server) mountDocs() {
 		x.Header().Set("Content-Type", typeJSON)
 		_, _ = x.Write(b) // whoever does not read it is gone
 	})
-	page := sync.OnceValues(func() ([]byte, error) {
-		var b bytes.Buffer
-		err := pages.ExecuteTemplate(&b, "docs.html", s.docsPage())
-		return b.Bytes(), err
-	})
+	made := sync.OnceValue(s.docsPage)
 	s.page(route{
 		method: "GET", path: referencePath, access: public,
-		id: "get-docs", tag: tagDocs, summary: "The same for people", status: http.StatusOK,
+		id: "get-docs", tag: tagDocs, summary: "The same for people", text: "Lists the routes, each with a link to the page of its group, and the error codes.", status: http.StatusOK,
 	}, func(x *exchange, r *http.Request) {
-		html, err := page()
-		if err != nil {
-			s.fail(x, r, err)
-			return
+		s.showPage(x, r, http.StatusOK, "docs.html", made())
+	})
+	s.page(route{
+		method: "GET", path: referencePath + "/{group}", access: public,
+		id: "get-docs-group", tag: tagDocs, summary: "A group of routes for people", status: http.StatusOK, errors: []fault.Code{fault.CodeNotFound},
+	}, func(x *exchange, r *http.Request) {
+		all := made()
+		for _, group := range all.Groups {
+			if group.Anchor == r.PathValue("group") {
+				s.showPage(x, r, http.StatusOK, "docsgroup.html", docsGroupPage{all, group})
+				return
+			}
 		}
-		s.showHTML(x, http.StatusOK, html)
+		s.serveUnmatched(x, r)
 	})
 	if s.opt.Pages != nil {
 		return
@@ -69,6 +72,12 @@ type docsPage struct {
 	Text    []string
 	Groups  []docsGroup
 	Codes   []docsCode
+}
+
+// docsGroupPage is one group of it.
+type docsGroupPage struct {
+	docsPage
+	Group docsGroup
 }
 
 type docsGroup struct {

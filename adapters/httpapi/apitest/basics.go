@@ -101,6 +101,19 @@ func testDocs(t *testing.T, s *suite) {
 	for code := range codes {
 		assert.Contains(t, string(r.body), code)
 	}
+	groups := map[string]string{} // each route is explained on its group's page
+	for _, m := range operationLinks.FindAllStringSubmatch(string(r.body), -1) {
+		if groups[m[1]] == "" {
+			page := s.stranger().get(t, m[1])
+			require.Equal(t, http.StatusOK, page.status)
+			isPage(t, page)
+			assert.Less(t, len(page.body), 100_000, m[1])
+			groups[m[1]] = string(page.body)
+		}
+		assert.Contains(t, groups[m[1]], `id="`+m[2]+`"`)
+	}
+	assert.Greater(t, len(groups), 8)
+	s.stranger().get(t, "/docs/reference/nothing").refused(http.StatusNotFound, "NOT_FOUND")
 	root := s.stranger().get(t, "/")
 	assert.Equal(t, http.StatusSeeOther, root.status)
 	assert.Contains(t, fronts, root.header.Get("Location"))
@@ -109,6 +122,8 @@ func testDocs(t *testing.T, s *suite) {
 		assert.Equal(t, "/docs/reference", docs.header.Get("Location"))
 	}
 }
+
+var operationLinks = regexp.MustCompile(`href="(/docs/reference/[^"#]+)#([^"]+)"`)
 
 // fronts are where / leads: to the dashboard's front, or without one to the reference.
 var fronts = []string{"/docs/reference", "/marketplace"}
@@ -152,7 +167,7 @@ var open = []string{
 	"GET /auth/forgot-password", "GET /auth/reset-password", "GET /auth/verify-email", "GET /auth/with/{provider}", "GET /auth/callback/{provider}",
 	"GET /auth/ways", "POST /auth/token", "POST /auth/forgot-password", "POST /auth/reset-password", "POST /auth/verify-email",
 	"GET /api/v1/billing/packages", "POST /api/v1/billing/webhook", "GET /billing/return",
-	"GET /auth/login", "GET /auth/signup", "GET /", "GET /docs", "GET /docs/reference", "GET /openapi.json",
+	"GET /auth/login", "GET /auth/signup", "GET /", "GET /docs", "GET /docs/reference", "GET /docs/reference/{group}", "GET /openapi.json",
 }
 
 // forAdmins are the operations that only an admin may ask for.

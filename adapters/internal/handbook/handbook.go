@@ -34,7 +34,7 @@ type Page struct {
 	Path     string // of its URL
 	File     string
 	Title    string
-	Summary  string // its first paragraph, as plain text
+	Summary  string // its first paragraph that is more than some words, as plain text
 	HTML     string
 	Sections []Section // its headings of the second level
 
@@ -158,7 +158,7 @@ func render(source []byte, name, root string, places Places) (*Page, error) {
 				p.Sections = append(p.Sections, Section{id, plain(n, source)})
 			}
 		case *ast.Paragraph:
-			if p.Summary == "" {
+			if len(p.Summary) < 40 {
 				p.Summary = shorten(plain(n, source), 200)
 			}
 		case *ast.Link:

@@ -28,7 +28,7 @@ func page(t *testing.T, b *handbook.Book, path string) handbook.Page {
 func TestLinksLeadToTheSamePlaceAsInTheRepository(t *testing.T) {
 	b, err := handbook.Read(files(map[string]string{
 		"README.md":     "# Start\n\nSee [one](one.md), [its end](one.md#the-end-of-it), [x](adr/0001-x.md), [all](adr/README.md), [a file](data/x.json), [elsewhere](https://example.com/x.md).",
-		"one.md":        "# One\n\nWords `with` code\nin two lines.\n\n## The end: of it!\n\n[back](README.md) [up](#one) `/api` and `/else`\n\n## Again\n\n## Again\n",
+		"one.md":        "# One\n\nIn short.\n\nWords `with` code\nin two lines, and then some.\n\n## The end: of it!\n\n[back](README.md) [up](#one) `/api` and `/else`\n\n## Again\n\n## Again\n",
 		"adr/README.md": "# All\n\n[x](0001-x.md) [start](../README.md)",
 		"adr/0001-x.md": "# X\n\n[one](../one.md#again-1)",
 		"data/x.json":   "{}",
@@ -42,7 +42,7 @@ func TestLinksLeadToTheSamePlaceAsInTheRepository(t *testing.T) {
 		require.Contains(t, one.HTML, `href="`+to+`"`)
 	}
 	require.Contains(t, one.HTML, `<a href="/api"><code>/api</code></a> and <code>/else</code>`)
-	require.Equal(t, "Words with code in two lines.", one.Summary)
+	require.Equal(t, "Words with code in two lines, and then some.", one.Summary)
 	require.Equal(t, []handbook.Section{{"the-end-of-it", "The end: of it!"}, {"again", "Again"}, {"again-1", "Again"}}, one.Sections)
 	require.Contains(t, page(t, b, "/docs/adr/0001-x").HTML, `href="/docs/one#again-1"`)
 	require.Contains(t, page(t, b, "/docs/adr").HTML, `href="/docs/adr/0001-x"`)
