@@ -35,15 +35,15 @@ type block struct {
 var notRun = map[string]string{
 	"make run     # the server with a demo: prints an account, an API key, and lines to paste": "the test has started it",
 	"make run": "the test has started it",
-	"make run      # the server with the demo":                                                                       "the test has started it",
-	"make build        # bin/nexus, one static file":                                                                 "the test has built and started it",
-	"go run ./cmd/nexus seed --data-dir seeded     # 40 agents, 500 tasks, 20 workflows, 90 days; prints an account": "TestSeed does, and it takes long",
-	"go run ./examples/echo/cmd/echo -addr 127.0.0.1:9000":                                                           "it serves until it is stopped",
-	"make generate      # the Go code of the templates, which is committed":                                          "the gate does",
-	"go test -run '^$' -bench '^BenchmarkLedger$' -benchtime 1x ./adapters/postgres":                                 "a benchmark",
-	"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 nexus serve":                                                  "it serves until it is stopped; with a collector it is tested",
-	"asynqmon --redis-addr 127.0.0.1:6379 --read-only --port 8089":                                                   "another project's program",
-	"export NEXUS_DATABASE_URL=postgres://nexus:password@db.example.com/nexus":                                       "the test has databases of its own",
+	"make run      # the server with the demo":                                       "the test has started it",
+	"make build        # bin/nexus, one static file":                                 "the test has built and started it",
+	"go run ./cmd/nexus seed --data-dir seeded     # prints an account":              "a test of its own does",
+	"go run ./examples/echo/cmd/echo -addr 127.0.0.1:9000":                           "it serves until it is stopped",
+	"make generate      # the Go code of the templates, which is committed":          "the gate does",
+	"go test -run '^$' -bench '^BenchmarkLedger$' -benchtime 1x ./adapters/postgres": "a benchmark",
+	"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 nexus serve":                  "it serves until it is stopped; with a collector it is tested",
+	"asynqmon --redis-addr 127.0.0.1:6379 --read-only --port 8089":                   "another project's program",
+	"export NEXUS_DATABASE_URL=postgres://nexus:password@db.example.com/nexus":       "the test has databases of its own",
 }
 
 // blocks lists the pieces of code of a page, in order.

@@ -268,6 +268,8 @@ type writer struct {
 	source []byte
 	places Places
 	blocks int
+	heads  []string // of the table's columns
+	column int      // that the next cell is in
 }
 
 // RegisterFuncs implements renderer.NodeRenderer.
@@ -297,7 +299,10 @@ func (w *writer) heading(out util.BufWriter, _ []byte, node ast.Node, entering b
 }
 
 // pasted are the languages of blocks that readers take along.
-var pasted = map[string]bool{"sh": true, "go": true, "yaml": true}
+var pasted = map[string]bool{"sh": true, "go": true, "yaml": true, "ini": true}
+
+// shown are those of what programs answer.
+var shown = map[string]bool{"text": true, "json": true}
 
 func (w *writer) code(out util.BufWriter, source []byte, node ast.Node, entering bool) (ast.WalkStatus, error) {
 	if !entering {
@@ -308,7 +313,11 @@ func (w *writer) code(out util.BufWriter, source []byte, node ast.Node, entering
 		language = string(fenced.Language(source))
 	}
 	w.blocks++
-	_, _ = out.WriteString(`<div class="code">`)
+	class := "code"
+	if shown[language] {
+		class = "code out"
+	}
+	_, _ = fmt.Fprintf(out, `<div class="%s">`, class)
 	if pasted[language] {
 		_, _ = fmt.Fprintf(out, `<button type="button" class="btn small" data-copy="code-%d">Copy</button>`, w.blocks)
 	}
@@ -335,12 +344,20 @@ func (w *writer) codeSpan(out util.BufWriter, source []byte, node ast.Node, ente
 	return ast.WalkSkipChildren, nil
 }
 
-func (w *writer) table(out util.BufWriter, _ []byte, _ ast.Node, entering bool) (ast.WalkStatus, error) {
-	if entering {
-		_, _ = out.WriteString(`<div class="table-wrap" tabindex="0"><table>`)
-	} else {
+func (w *writer) table(out util.BufWriter, source []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {
+	if !entering {
 		_, _ = out.WriteString("</table></div>\n")
+		return ast.WalkContinue, nil
 	}
+	w.heads = nil
+	for c := n.FirstChild().FirstChild(); c != nil; c = c.NextSibling() {
+		w.heads = append(w.heads, plain(c, source))
+	}
+	class := ""
+	if len(w.heads) > 2 { // on a phone each row becomes a card
+		class = ` class="wide"`
+	}
+	_, _ = fmt.Fprintf(out, `<div class="table-wrap" tabindex="0"><table%s>`, class)
 	return ast.WalkContinue, nil
 }
 
@@ -357,6 +374,7 @@ func (w *writer) tableHeader(out util.BufWriter, source []byte, n ast.Node, ente
 }
 
 func (w *writer) tableRow(out util.BufWriter, _ []byte, _ ast.Node, entering bool) (ast.WalkStatus, error) {
+	w.column = 0
 	if entering {
 		_, _ = out.WriteString("<tr>")
 	} else {
@@ -367,8 +385,15 @@ func (w *writer) tableRow(out util.BufWriter, _ []byte, _ ast.Node, entering boo
 
 func (w *writer) tableCell(out util.BufWriter, source []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {
 	tag, attribute := "td", ""
-	if n.Parent().Kind() == east.KindTableHeader && plain(n, source) != "" { // an empty one heads nothing
-		tag, attribute = "th", ` scope="col"`
+	if n.Parent().Kind() == east.KindTableHeader {
+		if plain(n, source) != "" { // an empty one heads nothing
+			tag, attribute = "th", ` scope="col"`
+		}
+	} else if entering {
+		if len(w.heads) > 2 && w.column > 0 && w.heads[w.column] != "" && n.HasChildren() {
+			attribute = fmt.Sprintf(` data-label="%s"`, html.EscapeString(w.heads[w.column]))
+		}
+		w.column++
 	}
 	if entering {
 		_, _ = fmt.Fprintf(out, "<%s%s>", tag, attribute)

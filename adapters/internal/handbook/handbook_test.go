@@ -63,7 +63,7 @@ func TestALinkThatLeadsNowhereIsAnError(t *testing.T) {
 func TestNothingInAPageActs(t *testing.T) {
 	b, err := handbook.Read(files(map[string]string{
 		"x.md": "# A <script>alert(1)</script> `<b>`\n\n<script>alert(1)</script>\n\nText <img src=x onerror=alert(1)> and [a](javascript:alert(1)).\n\n```sh\necho '<b>'\n```\n\n```text\n<i>\n```\n\n" +
-			"| | b |\n|---|--:|\n| `<i>` | 2 |\n\n| | |\n|---|---|\n| 1 | 2 |\n",
+			"| | b | c<d |\n|---|--:|---|\n| `<i>` | 2 | |\n\n| | |\n|---|---|\n| 1 | 2 |\n",
 	}), "/docs", nil)
 	require.NoError(t, err)
 	html := page(t, b, "/docs/x").HTML
@@ -71,7 +71,8 @@ func TestNothingInAPageActs(t *testing.T) {
 		require.NotContains(t, html, bad)
 	}
 	require.Contains(t, html, `<button type="button" class="btn small" data-copy="code-1">Copy</button><pre tabindex="0"><code id="code-1">echo &#39;&lt;b&gt;&#39;`)
-	require.Contains(t, html, `<div class="code"><pre tabindex="0"><code id="code-2">&lt;i&gt;`)
-	require.Contains(t, html, `<thead><tr><td></td><th scope="col">b</th></tr></thead>`)
+	require.Contains(t, html, `<div class="code out"><pre tabindex="0"><code id="code-2">&lt;i&gt;`)
+	require.Contains(t, html, `<table class="wide"><thead><tr><td></td><th scope="col">b</th><th scope="col">c&lt;d</th></tr></thead>`)
+	require.Contains(t, html, `<tr><td><code>&lt;i&gt;</code></td><td data-label="b">2</td><td></td></tr>`)
 	require.Contains(t, html, `<table><tr><td>1</td>`)
 }
