@@ -97,7 +97,9 @@ func (s *Tasks) Reply(ctx context.Context, c identity.Caller, id string, in Repl
 			}
 		}
 		out = view(next, append(history, events...))
-		if in.Role == task.RoleUser && t.Status != task.Pending {
+		asked := in.Role == task.RoleUser && t.Status != task.Pending
+		goesOn := t.AwaitsInput && !next.AwaitsInput && !next.Status.Ended() && next.RemoteTaskID != "" // nobody asked how it is getting on while it waited
+		if asked || goesOn {
 			return u.enqueue(ctx, jobForward, id, u.now, ports.PriorityInteractive)
 		}
 		return nil

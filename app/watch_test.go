@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/nexus-protocol/nexus/app"
 	"github.com/nexus-protocol/nexus/domain/fault"
 	"github.com/nexus-protocol/nexus/domain/identity"
+	"github.com/nexus-protocol/nexus/domain/scheduler"
 	"github.com/nexus-protocol/nexus/domain/task"
 	"github.com/nexus-protocol/nexus/ports"
 )
@@ -198,6 +200,54 @@ func TestOnlyWhatIsCommittedIsPublished(t *testing.T) {
 type recorder struct {
 	ports.Events
 	published []string
+}
+
+// Who has everything that happened up to now gets what a process of its own does next without being woken to read it.
+func TestWhoIsUpToDateIsHandedWhatComes(t *testing.T) {
+	t.Parallel()
+	everyStore(t, func(t *testing.T, r *rig) {
+		mute := &muted{Events: inprocess.NewEvents()}
+		r = newRig(t, r.store, func(c *app.Config) { c.Events = mute })
+		asker, owner := r.user(), r.user()
+		a := r.agent(owner, 100, echo)
+		w, err := r.Workflows.Create(t.Context(), asker, "w", "", []scheduler.Step{{Name: "one", AgentID: a.ID}, {Name: "two", AgentID: a.ID, DependsOn: []int{0}}})
+		require.NoError(t, err)
+		run, err := r.Workflows.Execute(t.Context(), asker, w.ID)
+		require.NoError(t, err)
+		runs, _, err := r.Workflows.Watch(t.Context(), asker, w.ID, run.ID, run.LastSeq)
+		require.NoError(t, err)
+		defer runs.Close()
+		mute.on.Store(true)
+		r.work()
+		ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
+		defer stop()
+		var seen []scheduler.Event
+		for !runs.Over() {
+			events, err := runs.Next(ctx, nil)
+			require.NoError(t, err)
+			seen = append(seen, events...)
+		}
+		log, err := r.store.Read().RunLogs.EventsOf(t.Context(), []ports.Position{{ID: run.ID, Seq: run.LastSeq}}, 100)
+		require.NoError(t, err)
+		require.Equal(t, log, seen, "as if they had been read")
+	})
+}
+
+// muted wakes nobody once it is on.
+type muted struct {
+	ports.Events
+	on atomic.Bool
+}
+
+func (m *muted) Publish(streams ...string) {
+	if !m.on.Load() {
+		m.Events.Publish(streams...)
+	}
+}
+
+func (r *recorder) PublishElsewhere(streams ...string) {
+	r.published = append(r.published, streams...)
+	r.Events.PublishElsewhere(streams...)
 }
 
 func (r *recorder) Publish(streams ...string) {

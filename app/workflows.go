@@ -212,10 +212,11 @@ func (s *Workflows) Execute(ctx context.Context, c identity.Caller, id string) (
 		if err != nil {
 			return err
 		}
-		if err := u.Runs.Insert(ctx, r, append(events, more...)); err != nil {
+		events = append(events, more...)
+		if err := u.Runs.Insert(ctx, r, events); err != nil {
 			return fmt.Errorf("insert run: %w", err)
 		}
-		u.streams = append(u.streams, r.ID)
+		u.grown.runs = append(u.grown.runs, growth[scheduler.Event]{r.ID, events})
 		out = r
 		return nil
 	})

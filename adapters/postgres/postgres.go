@@ -183,6 +183,7 @@ func dialect() bunstore.Dialect {
 		Transfers: "LEFT JOIN LATERAL (SELECT * FROM ledger_transfers WHERE id = e.transfer_id OFFSET 0) AS x ON true",
 		Snapshot:  "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", NewestEntry: "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM ledger_entries_seq_seq",
 		NextWriter: "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint", OldestWriter: "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
+		Exact: exact, Short: func(err error) bool { return code(err) == divisionByZero },
 		Duplicate: func(err error) bool { return code(err) == "23505" },
 		Retryable: func(err error) bool {
 			switch code(err) {
@@ -193,6 +194,16 @@ func dialect() bunstore.Dialect {
 		},
 		Lost: lost, TextIsExact: indexedLetters, Index: "CALL index_agent(?)", Entries: entries, Cached: []any{pgx.QueryExecModeCacheStatement},
 	}
+}
+
+const divisionByZero = "22012"
+
+// exact divides by zero unless the statement changes as many rows as its last parameter says.
+func exact(text string) string {
+	if !strings.Contains(text, " RETURNING ") {
+		text += " RETURNING 1"
+	}
+	return "WITH changed AS (" + text + ") SELECT 1 / (count(*) = ?)::int FROM changed"
 }
 
 // indexedLetters is how many letters of a word the index has: agent_index_terms.

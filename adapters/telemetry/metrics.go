@@ -21,6 +21,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/nexus-protocol/nexus/domain/billing"
 	"github.com/nexus-protocol/nexus/domain/task"
 	"github.com/nexus-protocol/nexus/ports"
 )
@@ -48,6 +49,7 @@ type Metrics struct {
 	duration *prometheus.HistogramVec
 	inFlight prometheus.Gauge
 	ended    *prometheus.CounterVec
+	paid     *prometheus.CounterVec
 	calls    *prometheus.HistogramVec
 }
 
@@ -75,6 +77,9 @@ func NewMetrics(opt MetricsOptions) *Metrics {
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "nexus_tasks_ended_total", Help: "Tasks that this process ended, by the state they ended in.",
 		}, []string{"state"}),
+		paid: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "nexus_payment_events_total", Help: "Events of payments that this process did what follows from, by what came of them.",
+		}, []string{"outcome"}),
 		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "nexus_agent_call_duration_seconds", Help: "Calls of agents, by what was asked of them and what came of it.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
@@ -85,17 +90,23 @@ func NewMetrics(opt MetricsOptions) *Metrics {
 			m.ended.WithLabelValues(string(s)) // shown as 0 from the start
 		}
 	}
+	for _, o := range billing.Outcomes() {
+		m.paid.WithLabelValues(string(o))
+	}
 	build := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "nexus_build_info", Help: "1; the labels say what was built, and by which Go.",
 		ConstLabels: prometheus.Labels{"version": opt.Version, "goversion": runtime.Version()},
 	}, func() float64 { return 1 })
-	m.registry.MustRegister(m.requests, m.duration, m.inFlight, m.ended, m.calls, build, newStoreCollector(opt),
+	m.registry.MustRegister(m.requests, m.duration, m.inFlight, m.ended, m.paid, m.calls, build, newStoreCollector(opt),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
 // TaskEnded implements ports.Observer.
 func (m *Metrics) TaskEnded(t task.Task) { m.ended.WithLabelValues(string(t.Status)).Inc() }
+
+// PaymentHeard implements ports.Observer.
+func (m *Metrics) PaymentHeard(o billing.Outcome) { m.paid.WithLabelValues(string(o)).Inc() }
 
 // Door is who may read the metrics; the zero value lets everyone.
 type Door struct {

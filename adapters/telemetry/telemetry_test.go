@@ -554,6 +554,7 @@ func TestMetricsAfterATaskAndWithoutADatabase(t *testing.T) {
 		{0, "nexus_tasks_open", []string{"state", "assigned"}},
 		{1, "nexus_tasks_ended_total", []string{"state", "completed"}},
 		{0, "nexus_tasks_ended_total", []string{"state", "failed"}},
+		{0, "nexus_payment_events_total", []string{"outcome", "refused"}},
 		{1, "nexus_jobs", []string{"priority", "interactive", "state", "running"}},
 		{0, "nexus_jobs", []string{"priority", "interactive", "state", "waiting"}},
 		{1, "nexus_jobs", []string{"priority", "housekeeping", "state", "later"}},

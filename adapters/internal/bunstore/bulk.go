@@ -198,6 +198,38 @@ func (l *lot) sent(s *Store) (Call, error) {
 	return c, nil
 }
 
+// sentExactly is the lot as a statement that fails unless it changes all of its rows; one that need not is as it is.
+func (l *lot) sentExactly(s *Store) (Call, error) {
+	c, err := l.sent(s)
+	if b := l.calls[0].bulk; err != nil || !b.exact && !b.tells {
+		return c, err
+	}
+	c.Text, c.ID = s.exact[c.ID], c.ID+len(statements)
+	c.Args = append(slices.Clip(c.Args), l.rows())
+	c.Each = nil // whose rows they are is plain when all are there
+	c.Visit = func(scan func(...any) error) error { return nil }
+	return c, nil
+}
+
+// rows is how many rows the lot is to change.
+func (l *lot) rows() (n int64) {
+	for _, k := range l.calls {
+		n += k.want()
+	}
+	return n
+}
+
+// want is how many rows a call that is in a lot is to change.
+func (k *call) want() int64 { return int64(len(k.args) / len(k.bulk.kinds)) }
+
+// ends tells whether the COMMIT may go with calls, as there is nothing to be looked at before.
+func (s *Store) ends(calls []*call) bool {
+	if s.cfg.Dialect.Exact == nil || s.cfg.Commit != nil {
+		return false
+	}
+	return !slices.ContainsFunc(calls, func(k *call) bool { return k.reads || k.visit != nil || k.bulk == nil })
+}
+
 // single tells a lot that is sent as the call that it is made of.
 func (l *lot) single() bool { return l.bulk == nil || len(l.calls) == 1 && len(l.all()) == 1 }
 
@@ -220,17 +252,18 @@ func (l *lot) answered(c Call) error {
 	case l.bulk.tells:
 		return nil
 	}
-	var want int64
-	for _, k := range l.calls {
-		want += int64(len(k.args) / len(l.bulk.kinds))
-	}
-	if l.bulk.exact && c.Rows != want {
+	if l.bulk.exact && c.Rows != l.rows() {
 		return errShort
 	}
-	for _, k := range l.all() {
-		k.rows = int64(len(k.args) / len(l.bulk.kinds))
-	}
+	l.allChanged()
 	return nil
+}
+
+// allChanged tells the calls that each has changed its rows.
+func (l *lot) allChanged() {
+	for _, k := range l.all() {
+		k.rows = k.want()
+	}
 }
 
 // columns are the parameters of calls, as an array each.

@@ -197,6 +197,7 @@ type writer struct {
 	ran    []*request // in their order, also those that failed without a trace
 	kept   int        // how many of ran succeeded
 	failed error      // the transaction's
+	unsure bool       // it may have been committed all the same
 }
 
 // run works until the store closes.
@@ -345,7 +346,8 @@ func (w *writer) add(r *request) {
 
 // end commits, answers, and runs those that have to run alone.
 func (w *writer) end() {
-	unknown := false
+	unknown := w.unsure
+	w.unsure = false
 	if w.open && w.failed == nil && w.kept > 0 {
 		w.failed = w.c.remember(w.ran...)
 	}
@@ -451,7 +453,7 @@ func (r *request) let(c *session) {
 	switch {
 	case t.failed != nil && err == nil: // it went on after an error that it must not go on after
 		err = fmt.Errorf("a step of the transaction failed: %w", t.failed)
-	case err == nil:
+	case err == nil && !c.committed():
 		err = r.ctx.Err()
 	}
 	r.out = outcome{err: err, again: c.store.retryable(t.failed)}

@@ -50,6 +50,7 @@ type lockstep struct {
 	held    map[row]*lane
 	memo    *memo
 	begun   bool
+	over    bool  // it has committed
 	failure error // of the transaction
 }
 
@@ -59,6 +60,8 @@ type lane struct {
 	r      *request
 	c      *session
 	calls  []*call    // that it waits for
+	stages int        // they may be sent rank by rank, and how far that is
+	next   []*call    // of them, that are being sent
 	behind []deferred // what goes before them
 	wants  *row       // that it waits for, without a statement
 	freed  []row      // that it has no longer
@@ -190,7 +193,7 @@ func (w *writer) together(rs []*request) {
 	for g.step() {
 	}
 	g.remember()
-	w.open, w.failed = g.begun, g.failure
+	w.open, w.failed = g.begun && !g.over, g.failure
 	g.close()
 }
 
@@ -260,6 +263,15 @@ func (g *lockstep) step() bool {
 	default:
 		return false
 	}
+	if len(solo) == 0 && len(blocked) == 0 {
+		if batch := g.foreseen(open); len(batch) > 0 {
+			for _, l := range batch {
+				l.next = l.calls
+			}
+			g.send(batch, byRank(batch), nil)
+			return true
+		}
+	}
 	batch := slices.DeleteFunc(slices.Clone(free), func(l *lane) bool { return l.rank() != unranked })
 	heirs := g.heirs(batch, blocked)
 	if len(batch) == 0 {
@@ -270,7 +282,10 @@ func (g *lockstep) step() bool {
 		}
 		batch = g.lowest(free)
 	}
-	g.send(batch, heirs)
+	for _, l := range append(slices.Clone(batch), heirs...) {
+		l.next = l.stage()
+	}
+	g.send(append(batch, heirs...), inOrder(batch), inOrder(heirs))
 	return true
 }
 
@@ -293,7 +308,7 @@ func (g *lockstep) grant() bool {
 
 // blocked tells whether a unit waits for a row that another one has.
 func (g *lockstep) blocked(l *lane) bool {
-	for _, k := range l.calls {
+	for _, k := range l.stage() {
 		if k.room != "" && !k.free {
 			if owner := g.held[k.row()]; owner != nil && owner != l {
 				return true
@@ -320,7 +335,7 @@ func (g *lockstep) heirs(batch, blocked []*lane) []*lane {
 	var out []*lane
 	for _, l := range blocked {
 		var locks []row
-		waits := false
+		waits := l.stages != 0
 		for _, k := range l.calls {
 			if k.room != "" && !k.free {
 				locks = append(locks, k.row())
@@ -343,7 +358,7 @@ func (k *call) row() row { return row{k.room, k.args[k.key]} }
 // rank is the highest of the calls that a unit waits for.
 func (l *lane) rank() rank {
 	r := unranked
-	for _, k := range l.calls {
+	for _, k := range l.stage() {
 		r = max(r, k.rank)
 	}
 	return r
@@ -371,13 +386,13 @@ func (g *lockstep) lowest(free []*lane) []*lane {
 			continue
 		}
 		clash := false
-		for _, k := range l.calls {
+		for _, k := range l.stage() {
 			clash = clash || k.room != "" && taken[k.row()]
 		}
 		if clash {
 			continue
 		}
-		for _, k := range l.calls {
+		for _, k := range l.stage() {
 			if k.room != "" {
 				taken[k.row()] = true
 			}
@@ -396,7 +411,7 @@ func inOrder(batch []*lane) []*call {
 	var all []sorted
 	for _, l := range batch {
 		by := ""
-		for _, k := range l.calls {
+		for _, k := range l.next {
 			if k.rank != unranked {
 				by = fmt.Sprint(k.args[k.key])
 			}
@@ -411,17 +426,21 @@ func inOrder(batch []*lane) []*call {
 	return calls
 }
 
-// send sends what units wait for, what their heirs wait for behind it, and lets them go on.
-func (g *lockstep) send(batch, heirs []*lane) {
-	calls := append(inOrder(batch), inOrder(heirs)...)
-	batch = append(batch, heirs...)
+// send sends what units wait for, what their heirs wait for behind it, and lets those go on that have all of it.
+func (g *lockstep) send(batch []*lane, calls, behind []*call) {
+	calls = append(calls, behind...)
 	var known []*call
-	if g.ending(batch) { // what they know together goes with it
+	ending := g.ending(batch)
+	if ending { // what they know together goes with it
 		known = g.memo.write()
 		calls = append(calls, known...)
 	}
+	run := g.pipeline
+	if ending && g.mayCommit(calls) {
+		run = g.finish
+	}
 	spans := g.spans(known)
-	if err := written(spans, known, g.pipeline(calls)); err != nil {
+	if err := written(spans, known, run(calls)); err != nil {
 		g.giveUp(err)
 		return
 	}
@@ -430,18 +449,25 @@ func (g *lockstep) send(batch, heirs []*lane) {
 			delete(g.held, k.row())
 		}
 	}
+	var whole []*lane
 	for _, l := range batch {
-		for _, k := range l.calls {
+		for _, k := range l.next {
 			if k.room != "" && !k.free {
 				g.held[k.row()] = l
 			}
 		}
-		l.calls = nil
+		l.calls, l.next = l.calls[len(l.next):], nil
+		if len(l.calls) > 0 {
+			l.stages = partway
+			continue
+		}
+		l.stages = 0
+		whole = append(whole, l)
 	}
-	for _, l := range batch {
+	for _, l := range whole {
 		l.reply <- nil
 	}
-	g.wait(len(batch))
+	g.wait(len(whole))
 }
 
 // pipeline sends calls in one round trip, the first time behind a BEGIN.
@@ -473,6 +499,69 @@ func (g *lockstep) pipeline(calls []*call) error {
 	return nil
 }
 
+// mayCommit tells whether calls, the last of the transaction, can take the COMMIT with them: it has begun, so that one that
+// fails has not happened unless the connection is lost, and no unit has a reason to take it back.
+func (g *lockstep) mayCommit(calls []*call) bool {
+	if !g.begun || len(calls) == 0 || !g.w.store.ends(calls) {
+		return false
+	}
+	some := false
+	for _, l := range g.lanes {
+		switch {
+		case l.later:
+		case l.ended:
+			if l.broke() {
+				return false
+			}
+			some = some || l.r.out.err == nil
+		case l.r.ctx.Err() != nil:
+			return false
+		default:
+			some = true
+		}
+	}
+	return some
+}
+
+// finish sends the last calls and the COMMIT in one round trip. Each call must change its rows, or all is lost.
+func (g *lockstep) finish(calls []*call) (err error) {
+	s := g.w.store
+	lots := s.gather(calls)
+	out := make([]Call, 0, len(lots)+1)
+	for _, l := range lots {
+		c, err := l.sentExactly(s)
+		if err != nil {
+			return err
+		}
+		out = append(out, c)
+	}
+	var units []*request
+	for _, l := range g.lanes {
+		if !l.later {
+			units = append(units, l.r)
+		}
+	}
+	for _, span := range g.w.commitSpans(units) {
+		defer func() { span.End(err) }()
+	}
+	s.counts.commits.Add(1)
+	s.counts.roundTrips.Add(1)
+	err = s.cfg.Dialect.Pipeline(g.w.c.conn, append(out, Call{Text: "COMMIT"}))
+	switch {
+	case err == nil:
+	case s.cfg.Dialect.Short(err):
+		return errShort
+	default:
+		g.w.unsure = s.broken(err)
+		return err
+	}
+	for _, l := range lots {
+		l.allChanged()
+	}
+	g.over = true
+	return nil
+}
+
 // counted is a call's visit, which may look at how many rows there were.
 func (k *call) counted() func(scan func(...any) error) error {
 	if k.visit == nil {
@@ -489,16 +578,20 @@ func (g *lockstep) remember() {
 	if g.failure != nil || slices.ContainsFunc(g.lanes, (*lane).broke) {
 		return
 	}
-	g.failure = g.write()
+	g.failure = g.write(false)
 }
 
-// write writes what the units know together.
-func (g *lockstep) write() error {
+// write writes what the units know together; open says that some of them have not ended.
+func (g *lockstep) write(open bool) error {
 	calls := g.memo.write()
 	if len(calls) == 0 {
 		return nil
 	}
-	return written(g.spans(calls), calls, g.pipeline(calls))
+	run := g.pipeline
+	if !open && g.mayCommit(calls) {
+		run = g.finish
+	}
+	return written(g.spans(calls), calls, run(calls))
 }
 
 // written ends spans, and returns why calls that each must change something did not.
@@ -548,7 +641,7 @@ func (g *lockstep) alone(l *lane) {
 			other.c.link = g.w.c.link
 		}
 	}
-	if err := g.write(); err != nil {
+	if err := g.write(true); err != nil {
 		g.giveUp(err)
 		return
 	}

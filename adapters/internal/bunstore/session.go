@@ -142,6 +142,7 @@ type session struct {
 	*link
 	store *Store
 	lane  *lane // of a unit that shares the connection with others; nil: nobody else uses it now
+	ahead ahead
 	memo  *memo // what the units of a transaction know together; nil: every change is written at once
 	dirty bool  // something was, or may have been, changed
 }
@@ -267,6 +268,9 @@ func (c *session) flush(ctx context.Context) error {
 	c.lane.last = true
 	return c.send(ctx)
 }
+
+// committed tells that the transaction is over, and all that the unit did is done.
+func (c *session) committed() bool { return c.lane != nil && c.lane.group.over }
 
 // run runs one statement on the connection.
 func (c *session) run(ctx context.Context, k *call) (err error) {

@@ -5,7 +5,8 @@
 // round trip, and a unit adds its share of BEGIN and COMMIT, and two for a savepoint when it shares them with others.
 // In lockstep those that a step of a unit sends together are one round trip, and so are those of all other units that
 // wait at that time; inserts, the saving of tasks and the end of jobs go with what comes next. Equal statements are then
-// one, whatever their number says, and money and evidence are read and written once for all units of a transaction.
+// one, whatever their number says, money and evidence are read and written once for all units of a transaction, and the
+// COMMIT goes with the last statements where nothing has to be looked at in between.
 package bunstore
 
 import (
@@ -52,6 +53,10 @@ type Dialect struct {
 
 	// Bulk says that a Pipeline takes arrays as parameters, so that equal statements of several units become one.
 	Bulk bool
+	// Exact is a statement as one that fails, by an error that Short tells, unless it changes as many rows as one more parameter
+	// says. Where it is set the COMMIT can go with the last statements, as nothing has to be looked at in between.
+	Exact func(text string) string
+	Short func(error) bool
 	// Clock is a SELECT of the server's time in microseconds; "" where there is no server.
 	Clock string
 
@@ -111,6 +116,7 @@ type Config struct {
 type Store struct {
 	cfg    Config
 	sql    []string // of each statement, in this dialect
+	exact  []string // the same, where it is to change just so many rows
 	tables []uint64 // that it touches, by statement
 	// What is said of each statement in traces, and of the database; empty without a tracer.
 	summaries []summary
@@ -138,10 +144,13 @@ func New(cfg Config) *Store {
 	s := &Store{
 		cfg: cfg, queue: make(chan *request, maxGroup), closing: make(chan struct{}), stopped: make(chan struct{}),
 	}
-	s.sql, s.tables = make([]string, 1+len(statements)), make([]uint64, 1+len(statements))
+	s.sql, s.exact, s.tables = make([]string, 1+len(statements)), make([]string, 1+len(statements)), make([]uint64, 1+len(statements))
 	known := map[string]int{}
 	for _, q := range statements {
 		s.sql[q.id] = cfg.Dialect.compile(q.text)
+		if cfg.Dialect.Exact != nil && !q.reads {
+			s.exact[q.id] = cfg.Dialect.compile(cfg.Dialect.Exact(q.text))
+		}
 		s.tables[q.id] = tablesOf(q.text, known)
 	}
 	if cfg.Tracer != nil {
