@@ -78,7 +78,7 @@ func TestTheGatewayIsAsDocumented(t *testing.T) {
 	}
 	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(get("/openapi.json")))
 	require.NoError(t, err)
-	page := get("/docs")
+	page := get("/docs/reference")
 	for _, r := range gateway.Routes() {
 		require.Contains(t, page, "<code>"+r.Path+"</code>")
 	}
