@@ -128,6 +128,12 @@ type answer struct {
 
 func (r *rig) post(path, body string, headers ...string) answer {
 	r.t.Helper()
+	return r.begin(path, body, headers...)()
+}
+
+// begin sends a request, and returns when the answer has begun; what it returns reads the rest.
+func (r *rig) begin(path, body string, headers ...string) (rest func() answer) {
+	r.t.Helper()
 	req, err := http.NewRequestWithContext(r.t.Context(), http.MethodPost, r.url+path, strings.NewReader(body))
 	require.NoError(r.t, err)
 	req.Header.Set("Content-Type", "application/json")
@@ -136,10 +142,12 @@ func (r *rig) post(path, body string, headers ...string) answer {
 	}
 	resp, err := http.DefaultClient.Do(req)
 	require.NoError(r.t, err)
-	defer func() { _ = resp.Body.Close() }()
-	b, err := io.ReadAll(resp.Body)
-	require.NoError(r.t, err)
-	return answer{r.t, resp.StatusCode, resp.Header, string(b)}
+	return func() answer {
+		defer func() { _ = resp.Body.Close() }()
+		b, err := io.ReadAll(resp.Body)
+		assert.NoError(r.t, err)
+		return answer{r.t, resp.StatusCode, resp.Header, string(b)}
+	}
 }
 
 func (r *rig) call(path, method string, params any, headers ...string) answer {
@@ -395,12 +403,15 @@ func TestTheLifeOfATask(t *testing.T) {
 		p["configuration"] = object{"blocking": false, "returnImmediately": true}
 		v := inner(r.call(door(a), m[0], p, auth...).result())
 		assert.Equal(t, m[5], state(v))
-		streamed := make(chan []object, 1)
-		go func() { streamed <- r.call(door(a), m[4], object{"id": v["id"]}, auth...).events() }()
+		streamed := make(chan answer, 1)
+		subscribe, err := json.Marshal(object{"jsonrpc": "2.0", "id": 7, "method": m[4], "params": object{"id": v["id"]}})
+		require.NoError(t, err)
+		rest := r.begin(door(a), string(subscribe), auth...) // before anything happens to it
+		go func() { streamed <- rest() }()
 		out <- ask
 		var events []object
 		if form == "0.3" { // in 1.0 a subscription goes on
-			events = <-streamed
+			events = (<-streamed).events()
 			last := events[len(events)-1]
 			assert.Equal(t, true, last["final"])
 			assert.Equal(t, m[6], state(last))
@@ -420,7 +431,7 @@ func TestTheLifeOfATask(t *testing.T) {
 		assert.Equal(t, m[7], state(v))
 		assert.Len(t, v["history"], 3)
 		if form == "1.0" {
-			events = <-streamed
+			events = (<-streamed).events()
 			states := []any{}
 			for _, e := range events {
 				if u, ok := e["statusUpdate"].(object); ok {

@@ -26,7 +26,7 @@ const (
 )
 
 // MakingTime is how long a Making agent takes.
-const MakingTime = 200 * time.Millisecond
+const MakingTime = 800 * time.Millisecond
 
 // startAgents starts HTTP agents that speak A2A's JSON-RPC.
 func startAgents(t *testing.T) func(Behaviour) string {

