@@ -60,7 +60,10 @@ type site struct {
 	log    lockedBuffer
 	hasher countingHasher
 
-	limits bool // of requests
+	limits bool         // of requests
+	refuse atomic.Int32 // so many live parts are answered 503
+	slowly bool         // scripts come one after the other, with time between
+	asked  atomic.Int32 // so many scripts
 	store  *memory.Store
 	stop   func() // ends the server, as a process does
 }
@@ -160,7 +163,20 @@ func (s *site) serve(l net.Listener) {
 		PublicURL: s.url, RateLimit: s.limits,
 		Pages: dashboard.New(s.engine, dashboard.Options{PublicURL: s.url, RateLimit: true}), PagesAt: dashboard.Patterns(),
 	}))
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
+	front := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case s.slowly && strings.HasSuffix(r.URL.Path, ".js"):
+			select {
+			case <-time.After(time.Duration(s.asked.Add(1)) * 150 * time.Millisecond):
+			case <-r.Context().Done():
+			}
+		case strings.HasSuffix(r.URL.Path, "/live") && s.refuse.Add(-1) >= 0:
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	})
+	server := &http.Server{Handler: front, ReadHeaderTimeout: 5 * time.Second}
 	go func() { _ = server.Serve(l) }()
 	s.stop = sync.OnceFunc(func() {
 		_ = server.Close()
