@@ -72,7 +72,7 @@ func violations(pkgs []pkg) []string {
 			toLayer, toRest, _ := strings.Cut(to, "/")
 			allowed := map[string][]string{
 				"domain": {"domain"}, "ports": {"ports", "domain"}, "app": {"ports", "domain"},
-				"adapters": {"adapters", "app", "ports", "domain", "migrations"}, "migrations": {}, "examples": {"adapters", "app", "ports", "domain", "examples"},
+				"adapters": {"adapters", "app", "ports", "domain", "migrations", "docs"}, "migrations": {}, "docs": {}, "examples": {"adapters", "app", "ports", "domain", "examples"},
 				"cmd": {"adapters", "app", "ports", "domain", "examples", "migrations", "cmd"},
 			}[layer]
 			switch {

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -585,14 +586,15 @@ func (s *Identity) Users(ctx context.Context, c identity.Caller, in FindUsers) (
 	return list(items, total, page), nil
 }
 
-// DisableUser shuts a user out: sessions end at once, and neither keys nor passwords nor providers let them in any more. What
-// is theirs stays as it is, and EnableUser takes it back. Nobody disables themselves. An admin's session may call it. One
-// commit.
+// DisableUser shuts a user out: sessions end at once, and neither keys nor passwords nor providers let them in any more. Their
+// agents are offline from then on, so that nobody's tasks go there. What was begun goes on, what is theirs stays, and
+// EnableUser takes it back. Nobody disables themselves. An admin's session may call it. One commit, and a job for the agents.
 func (s *Identity) DisableUser(ctx context.Context, c identity.Caller, id string) (identity.User, error) {
 	return s.setDisabled(ctx, c, id, true)
 }
 
-// EnableUser lets a disabled user in again. An admin's session may call it. One commit.
+// EnableUser lets a disabled user in again. Their agents are online again once they are seen or send a heartbeat. An admin's
+// session may call it. One commit, and a job for the agents.
 func (s *Identity) EnableUser(ctx context.Context, c identity.Caller, id string) (identity.User, error) {
 	return s.setDisabled(ctx, c, id, false)
 }
@@ -625,10 +627,68 @@ func (s *Identity) setDisabled(ctx context.Context, c identity.Caller, id string
 				return fmt.Errorf("delete tokens: %w", err)
 			}
 		}
-		return u.Users.Save(ctx, out)
+		if err := u.Users.Save(ctx, out); err != nil {
+			return err
+		}
+		return u.enqueue(ctx, jobUserAgents, id, u.now, ports.PriorityInteractive)
 	})
 	if err != nil {
 		return identity.User{}, err
 	}
 	return out, nil
+}
+
+// userAgents takes the agents of a user who is disabled off the market, or has those of one who is enabled looked for. One
+// commit for every hundred.
+func (w *Worker) userAgents(ctx context.Context, job ports.Job) error {
+	before, err := w.Store.Read().Users.Get(ctx, job.Subject)
+	if err != nil {
+		return fmt.Errorf("find user: %w", err)
+	}
+	var all []string
+	for {
+		some, _, err := w.Store.Read().Agents.ListByOwner(ctx, job.Subject, ports.Page{Limit: drainBatch, Offset: len(all)})
+		if err != nil {
+			return fmt.Errorf("list agents: %w", err)
+		}
+		for _, a := range some {
+			all = append(all, a.ID)
+		}
+		if len(some) < drainBatch {
+			break
+		}
+	}
+	slices.Sort(all) // all lock them in one order
+	for some := range slices.Chunk(all, drainBatch) {
+		err := w.update(ctx, func(ctx context.Context, u *unit) error {
+			for _, id := range some {
+				a, err := u.Agents.Lock(ctx, id)
+				if err != nil {
+					return fmt.Errorf("lock agent: %w", err)
+				}
+				if before.Active() && a.Probed() {
+					err = u.enqueue(ctx, jobProbe, id, u.now, ports.PriorityHousekeeping)
+				} else if after, changed := a.Withdrawn(u.now); changed && !before.Active() {
+					err = u.saveAgent(ctx, a, after)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return w.update(ctx, func(ctx context.Context, u *unit) error {
+		user, err := u.Users.Lock(ctx, job.Subject)
+		if err != nil {
+			return fmt.Errorf("lock user: %w", err)
+		}
+		if user.Active() != before.Active() { // by now
+			return u.retry(ctx, job, u.now)
+		}
+		return u.Jobs.Finish(ctx, job)
+	})
 }

@@ -907,3 +907,47 @@ func TestWithoutAMailer(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, n)
 }
+
+// Nobody's tasks go to the agents of a user who is shut out, and nothing brings those back before the user is.
+func TestAgentsOfADisabledUserAreOffline(t *testing.T) {
+	everyStore(t, func(t *testing.T, r *rig) { // jobs are run by hand
+		boss, owner, asker := r.user(), r.user(), r.user()
+		probed, beating := r.agent(owner, credits.Whole(1), echo), r.agent(owner, 0, echo)
+		others := r.agent(asker, 0, echo)
+		_, err := r.Agents.Heartbeat(t.Context(), owner, beating.ID, "", nil)
+		require.NoError(t, err)
+		do := func(job string) { require.NoError(t, r.Worker.Handle(t.Context(), job)) }
+		is := func(a registry.Agent, want registry.Status) {
+			t.Helper()
+			now, err := r.Agents.Get(t.Context(), asker, a.ID)
+			require.NoError(t, err)
+			require.Equal(t, want, now.StatusAt(r.clock.now()))
+		}
+
+		_, err = r.Identity.DisableUser(t.Context(), boss, owner.UserID)
+		require.NoError(t, err)
+		do("user.agents:" + owner.UserID)
+		is(probed, registry.Offline)
+		is(beating, registry.Offline)
+		is(others, registry.Online)
+		r.clock.skip(registry.ProbeEvery)
+		do("agent.probe:" + probed.ID)
+		is(probed, registry.Offline)
+		_, err = r.Tasks.Create(t.Context(), asker, app.CreateTask{AgentID: probed.ID, Title: "x"})
+		r.refused(err, fault.CodeAgentOffline)
+		waits, err := r.Tasks.Create(t.Context(), asker, app.CreateTask{AgentID: probed.ID, Title: "x", QueueIfOffline: true})
+		require.NoError(t, err)
+
+		_, err = r.Identity.EnableUser(t.Context(), boss, owner.UserID)
+		require.NoError(t, err)
+		do("user.agents:" + owner.UserID)
+		do("agent.probe:" + probed.ID)
+		is(probed, registry.Online)
+		is(beating, registry.Offline)
+		_, err = r.Agents.Heartbeat(t.Context(), owner, beating.ID, "", nil)
+		require.NoError(t, err)
+		is(beating, registry.Online)
+		r.work()
+		require.Equal(t, task.Completed, r.ended(asker, waits.ID).Status)
+	})
+}

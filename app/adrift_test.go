@@ -3,6 +3,7 @@ package app_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -10,6 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/nexus-protocol/nexus/adapters/memory"
+	"github.com/nexus-protocol/nexus/app"
+	"github.com/nexus-protocol/nexus/domain/credits"
 	"github.com/nexus-protocol/nexus/domain/task"
 	"github.com/nexus-protocol/nexus/ports"
 )
@@ -17,7 +20,8 @@ import (
 // flaky is a store whose connection breaks when it should tell how a commit ended, or before.
 type flaky struct {
 	ports.Store
-	loseClaim atomic.Bool  // the answer to the next claim's commit
+	loseClaim atomic.Bool  // the answer to the next commit by which a job is claimed
+	lost      atomic.Bool  // it was
 	away      atomic.Int32 // so many updates fail
 }
 
@@ -30,8 +34,14 @@ type watchedJobs struct {
 
 func (j watchedJobs) Claim(ctx context.Context, id string, lease ports.Lease, now time.Time) (ports.Job, error) {
 	job, err := j.JobStore.Claim(ctx, id, lease, now)
-	*j.claimed = err == nil
+	*j.claimed = *j.claimed || err == nil
 	return job, err
+}
+
+// Enqueue notes a job that is written as claimed.
+func (j watchedJobs) Enqueue(ctx context.Context, job ports.Job) error {
+	*j.claimed = *j.claimed || job.Lease.Owner != ""
+	return j.JobStore.Enqueue(ctx, job)
 }
 
 func (s *flaky) Update(ctx context.Context, fn func(ctx context.Context, tx ports.Tx) error) error {
@@ -46,6 +56,7 @@ func (s *flaky) Update(ctx context.Context, fn func(ctx context.Context, tx port
 		return fn(ctx, tx)
 	})
 	if err == nil && claimed && s.loseClaim.CompareAndSwap(true, false) {
+		s.lost.Store(true)
 		return errBroken
 	}
 	return err
@@ -53,12 +64,23 @@ func (s *flaky) Update(ctx context.Context, fn func(ctx context.Context, tx port
 
 // A job that the process lost sight of is not kept from everyone by the lease that the process renews for its others.
 func TestAJobThatTheStoreLostSightOfRunsAgain(t *testing.T) {
-	for name, lose := range map[string]func(s *flaky, calls int32){
-		"while it was claimed": nil,
-		"when it was done": func(s *flaky, calls int32) {
+	for name, lose := range map[string]func(s *flaky, calls int32) error{ // called with 0 before the task is created, and then with each call
+		"when it was taken on": func(s *flaky, calls int32) error {
+			s.loseClaim.Store(calls == 0)
+			return nil
+		},
+		"while it was claimed": func(s *flaky, calls int32) error {
+			if calls != 1 {
+				return nil
+			}
+			s.loseClaim.Store(true)
+			return &ports.CallError{Code: task.ErrUnreachable, Message: "later", Retryable: true}
+		},
+		"when it was done": func(s *flaky, calls int32) error {
 			if calls == 1 {
 				s.away.Store(2) // the answer, and giving it up
 			}
+			return nil
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -68,30 +90,36 @@ func TestAJobThatTheStoreLostSightOfRunsAgain(t *testing.T) {
 				r.store = s
 				r.with()
 				asker, owner := r.user(), r.user()
-				began, release := make(chan struct{}, 1), make(chan struct{})
+				began, release := make(chan struct{}), make(chan struct{})
+				var first sync.Once
 				busy := r.agent(owner, 0, func(ctx context.Context, c ports.Call) (ports.Answer, error) {
-					began <- struct{}{}
+					first.Do(func() { close(began) })
 					<-release
 					return echo(ctx, c)
 				})
 				var calls atomic.Int32
-				a := r.agent(owner, 0, func(ctx context.Context, c ports.Call) (ports.Answer, error) {
-					if n := calls.Add(1); lose != nil {
-						lose(s, n)
+				a := r.agent(owner, credits.Whole(1), func(ctx context.Context, c ports.Call) (ports.Answer, error) {
+					if err := lose(s, calls.Add(1)); err != nil {
+						return ports.Answer{}, err
 					}
 					return echo(ctx, c)
 				})
 				r.work()
 				defer close(release)
 				r.create(asker, busy)
-				<-began // the process has a job, so it renews its leases
-				time.Sleep(100 * time.Millisecond)
-				s.loseClaim.Store(lose == nil)
-				v := r.create(asker, a)
+				<-began // the process works, and has a job, so it renews its leases
+				require.NoError(t, lose(s, 0))
+				_, err := r.Tasks.Create(t.Context(), asker, app.CreateTask{AgentID: a.ID, Title: "x"})
+				if s.lost.Load() {
+					require.ErrorIs(t, err, errBroken)
+				} else {
+					require.NoError(t, err)
+				}
 				require.Eventually(t, func() bool {
-					v, err := r.Tasks.Get(t.Context(), asker, v.ID)
-					return err == nil && v.Status == task.Completed
-				}, 8*time.Second, 10*time.Millisecond)
+					list, err := r.Tasks.List(t.Context(), asker, app.TaskQuery{AgentID: a.ID, Role: "requester"})
+					return err == nil && len(list.Items) == 1 && list.Items[0].Status == task.Completed
+				}, 20*time.Second, 10*time.Millisecond)
+				require.Equal(t, credits.Whole(999), r.balance(asker).Available)
 			})
 		})
 	}
@@ -134,4 +162,48 @@ func TestALateCallDoesNotHideTheOneThatTookOver(t *testing.T) {
 	case <-time.After(5 * time.Second):
 		t.Fatal("the call goes on after the cancel")
 	}
+}
+
+// What a call hears whose lease ran out is not believed once another one has taken over: the agent may tell that one
+// another story.
+func TestALateCallIsNotHeard(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, memory.New(memory.WithReplay()))
+	asker, owner := r.user(), r.user()
+	began, late := make(chan struct{}, 2), make(chan struct{})
+	var calls atomic.Int32
+	a := r.agent(owner, 0, func(ctx context.Context, c ports.Call) (ports.Answer, error) {
+		first := calls.Add(1) == 1
+		began <- struct{}{}
+		if !first {
+			<-ctx.Done()
+			return ports.Answer{}, ctx.Err()
+		}
+		<-late
+		said := []task.Message{{ID: "late", Role: task.RoleAgent, Parts: []task.Part{task.TextPart("hm")}}}
+		if err := c.Hear(ctx, ports.Answer{State: ports.AnswerWorking, RemoteTaskID: "late", Messages: said}); err != nil {
+			return ports.Answer{}, err
+		}
+		return ports.Answer{State: ports.AnswerWorking, RemoteTaskID: "late"}, nil
+	})
+	v := r.create(asker, a)
+	handle := func() chan error {
+		done := make(chan error, 1)
+		go func() { done <- r.Worker.Handle(context.Background(), "task.forward:"+v.ID) }()
+		<-began
+		return done
+	}
+	first := handle()
+	r.clock.skip(11 * time.Second) // its lease runs out
+	second := handle()
+	close(late)
+	require.NoError(t, <-first)
+	now, err := r.Tasks.Get(t.Context(), asker, v.ID)
+	require.NoError(t, err)
+	require.Len(t, now.Messages, 1, "what was asked, and nothing else")
+	require.Empty(t, now.RemoteTaskID)
+	require.True(t, now.Unheard(), "the one that took over is still at it")
+	_, err = r.Tasks.Cancel(t.Context(), asker, v.ID)
+	require.NoError(t, err)
+	require.NoError(t, <-second)
 }

@@ -28,7 +28,8 @@ type Config struct {
 	Schema ports.SchemaChecker
 	Hasher ports.PasswordHasher
 	Limits ports.RateLimiter
-	// Events wakes those who watch tasks. nil: nobody is woken, and watchers look every two seconds.
+	// Events wakes those who watch tasks. It is for one engine; a second one on the same store is another process to it. nil: nobody
+	// is woken by another engine, and watchers look every two seconds.
 	Events ports.Events
 	// CallBackURL, if set, is where an agent can reach Gateway.CalledBack about a task. nil: agents are only asked.
 	CallBackURL func(taskID string) string
@@ -144,7 +145,7 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &core{Config: cfg, turns: turns{limit: cfg.MaxCallsPerAgent}, places: make(chan struct{}, cfg.MaxCalls), pushes: make(chan struct{}, maxPushes), receivers: turns{limit: maxPushesPerHost}, askers: turns{limit: maxPushesPerUser}}
+	c := &core{Config: cfg, turns: turns{limit: cfg.MaxCallsPerAgent}, places: make(chan struct{}, cfg.MaxCalls), others: make(chan struct{}, maxOthers), pushes: make(chan struct{}, maxPushes), receivers: turns{limit: maxPushesPerHost}, askers: turns{limit: maxPushesPerUser}}
 	c.feedTasks()
 	c.feedRuns()
 	e := &Engine{
@@ -171,6 +172,8 @@ type core struct {
 	calls   inFlight
 	turns   turns
 	places  chan struct{} // one for each call that is under way
+	others  chan struct{} // one for each other job, so that slow agents hold up nothing else
+	queued  atomic.Int64  // calls' jobs that wait for a place before they are claimed
 	crew    atomic.Pointer[crew]
 	waiting atomic.Int64 // claimed jobs without one
 	adrift  adrift
@@ -196,11 +199,12 @@ type unit struct {
 	ids    *tape
 	tracer ports.Tracer
 
-	refs    []ports.Ref // jobs to be dispatched,
-	streams []string    // streams that grew, to be published, and
-	ends    []task.Task // tasks that ended, to be told, and
-	timed   []timed     // what they took, to be noted, once the unit is committed
+	refs  []ports.Ref // jobs to be dispatched,
+	grown grown       // logs that grew, to be published, and
+	ends  []task.Task // tasks that ended, to be told, and
+	timed []timed     // what they took, to be noted, once the unit is committed
 
+	await  *awaited                 // who waits for the task that it makes
 	begun  []*begun                 // calls that begin once the unit is committed
 	runs   map[string]scheduler.Run // that it has locked, as it has made them
 	unpaid map[string]error         // first tasks of these keys are known not to be payable
@@ -261,13 +265,22 @@ func (c *core) commit(ctx context.Context, fn func(ctx context.Context, u *unit)
 		if err == nil {
 			break
 		}
-		c.forgo(done)
+		begun := c.forgo(done)
 		done = nil
 		var short *unpaid
 		if !errors.As(err, &short) || refused[short.key] != nil {
+			if f, known := fault.As(err); !known || f.Kind == fault.Unavailable { // it may have been committed all the same
+				for _, job := range begun {
+					c.adrift.add(job)
+				}
+			}
 			return err
 		}
 		refused[short.key] = short.err
+	}
+	c.tellOf(done.grown) // before anything comes of it, so that it mostly is what comes next
+	if done.await != nil {
+		c.open(done.await, done.grown.tasks)
 	}
 	for _, b := range done.begun {
 		c.begin(b)
@@ -275,9 +288,6 @@ func (c *core) commit(ctx context.Context, fn func(ctx context.Context, u *unit)
 	c.paces.note(done.timed)
 	if len(done.refs) > 0 {
 		c.Queue.Dispatch(done.refs...)
-	}
-	if len(done.streams) > 0 && c.Events != nil {
-		c.Events.Publish(done.streams...)
 	}
 	if c.Observe != nil {
 		for _, t := range done.ends {

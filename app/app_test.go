@@ -17,6 +17,7 @@ import (
 	"github.com/nexus-protocol/nexus/adapters/memory"
 	"github.com/nexus-protocol/nexus/adapters/sqlite"
 	"github.com/nexus-protocol/nexus/app"
+	"github.com/nexus-protocol/nexus/domain/billing"
 	"github.com/nexus-protocol/nexus/domain/credits"
 	"github.com/nexus-protocol/nexus/domain/fault"
 	"github.com/nexus-protocol/nexus/domain/identity"
@@ -32,6 +33,11 @@ type clock struct{ skipped atomic.Int64 }
 
 func (c *clock) now() time.Time       { return time.Now().Add(time.Duration(c.skipped.Load())) }
 func (c *clock) skip(d time.Duration) { c.skipped.Add(int64(d)) }
+
+// still is a clock that stands but for what is skipped: how fast the test runs is nothing to it.
+func (c *clock) still() time.Time {
+	return time.Unix(1_800_000_000, 0).Add(time.Duration(c.skipped.Load()))
+}
 
 // rig is an engine in memory, with agents that are functions.
 type rig struct {
@@ -72,7 +78,7 @@ func (r *rig) with(change ...func(*app.Config)) {
 	r.t.Helper()
 	cfg := app.Config{
 		Store: r.store, Queue: inprocess.New(r.store, r.clock.now, inprocess.Options{SweepEvery: 20 * time.Millisecond}), Agents: r.agents,
-		Guard: memory.OpenGuard{}, Schema: memory.Schemas{}, Hasher: memory.NewHasher(), Limits: memory.NewLimiter(r.clock.now),
+		Guard: memory.OpenGuard{}, Schema: memory.Schemas{}, Hasher: memory.NewHasher(), Limits: memory.NewLimiter(r.clock.still),
 		Events: inprocess.NewEvents(), Now: r.clock.now, NewID: memory.NewID, Random: rand.Reader, Sole: true,
 	}
 	for _, c := range change {
@@ -218,6 +224,7 @@ func TestFailuresGiveTheMoneyBack(t *testing.T) {
 	for name, c := range map[string]struct {
 		err      error
 		answer   ports.Answer
+		panics   bool
 		code     string
 		attempts int
 	}{
@@ -226,6 +233,7 @@ func TestFailuresGiveTheMoneyBack(t *testing.T) {
 		"the agent says so":              {answer: ports.Answer{State: ports.AnswerFailed, Reason: "no idea"}, code: task.ErrAgentFailed, attempts: 1},
 		"at work, but no id to ask for":  {answer: ports.Answer{State: ports.AnswerWorking}, code: task.ErrProtocol, attempts: 1},
 		"a bug of the adapter's":         {err: fmt.Errorf("boom"), code: task.ErrProtocol, attempts: 1},
+		"a panic of the adapter's":       {panics: true, code: task.ErrProtocol, attempts: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -240,6 +248,9 @@ func TestFailuresGiveTheMoneyBack(t *testing.T) {
 				mu.Lock()
 				defer mu.Unlock()
 				seen[call.Message.ID] = true
+				if c.panics {
+					panic("boom")
+				}
 				return c.answer, c.err
 			})
 			v := r.ended(asker, r.create(asker, a).ID)
@@ -703,6 +714,49 @@ func TestAReplyGoesOnWhereTheAgentAsked(t *testing.T) {
 }
 
 // What the requester says while the agent is being called goes to it next, and what it says too late is kept.
+// What an agent that calls in by itself said and made on the way is part of its answer.
+func TestAnAnswerThatCameInPieces(t *testing.T) {
+	everyStore(t, func(t *testing.T, r *rig) { // nobody calls it
+		asker, owner := r.user(), r.user()
+		v := r.create(asker, r.agent(owner, credits.Whole(1), echo))
+		made := []task.Artifact{{Name: "result", Parts: []task.Part{{Type: task.PartData, Data: json.RawMessage(`{"sum":3}`)}}}}
+		_, err := r.Tasks.Reply(t.Context(), owner, v.ID, app.ReplyTask{Role: task.RoleAgent, Artifacts: made, Status: task.Running})
+		require.NoError(t, err)
+		done, err := r.Tasks.Reply(t.Context(), owner, v.ID, app.ReplyTask{Role: task.RoleAgent, Status: task.Completed})
+		require.NoError(t, err)
+		require.Equal(t, task.Completed, done.Status)
+		require.JSONEq(t, `{"sum":3}`, string(done.Output))
+		require.Len(t, done.Artifacts, 1)
+	})
+}
+
+// An agent that asked something, and then goes on without an answer, is followed to the end.
+func TestAnAgentThatGoesOnByItselfIsFollowed(t *testing.T) {
+	everyStore(t, func(t *testing.T, r *rig) {
+		r.work()
+		asker, owner := r.user(), r.user()
+		var calls atomic.Int32
+		a := r.agent(owner, credits.Whole(10), func(context.Context, ports.Call) (ports.Answer, error) {
+			said := []task.Message{{ID: fmt.Sprint(calls.Load()), Role: task.RoleAgent, Parts: []task.Part{task.TextPart("well")}}}
+			if calls.Add(1) == 1 {
+				return ports.Answer{State: ports.AnswerInputRequired, Messages: said, RemoteTaskID: "remote"}, nil
+			}
+			return ports.Answer{State: ports.AnswerDone, Messages: said, RemoteTaskID: "remote"}, nil
+		})
+		v := r.create(asker, a)
+		require.Eventually(t, func() bool {
+			v, err := r.Tasks.Get(t.Context(), asker, v.ID)
+			return err == nil && v.AwaitsInput
+		}, 10*time.Second, time.Millisecond)
+		v, err := r.Tasks.Reply(t.Context(), owner, v.ID, app.ReplyTask{Role: task.RoleAgent, Parts: []task.Part{task.TextPart("never mind")}})
+		require.NoError(t, err)
+		require.False(t, v.AwaitsInput)
+		v = r.ended(asker, v.ID)
+		require.Equal(t, task.Completed, v.Status)
+		require.Equal(t, 1, v.Attempts)
+	})
+}
+
 func TestAReplyDuringACallIsNotLost(t *testing.T) {
 	everyStore(t, func(t *testing.T, r *rig) {
 		r.work()
@@ -827,6 +881,47 @@ func TestASlowAgentLeavesRoomForOthers(t *testing.T) {
 }
 
 // Tasks that wait for an agent's turn do not hold up a worker that stops, and are taken up by the next.
+// Calls that take every place, and tasks beyond number that wait for one, leave room for all other work.
+func TestCallsLeaveRoomForOtherWork(t *testing.T) {
+	everyStore(t, func(t *testing.T, r *rig) {
+		p := &provider{Payments: memory.NewPayments(r.clock.now)}
+		r.with(func(c *app.Config) { c.MaxCalls, c.Payments = 2, p })
+		r.work()
+		asker, owner := r.user(), r.user()
+		var began atomic.Int32
+		release := make(chan struct{})
+		hangs := func(ctx context.Context, c ports.Call) (ports.Answer, error) {
+			began.Add(1)
+			select {
+			case <-release:
+				return echo(ctx, c)
+			case <-ctx.Done():
+				return ports.Answer{}, ctx.Err()
+			}
+		}
+		var tasks []app.TaskView
+		for i := range 150 { // more than a queue hands over at once
+			a := r.agent(owner, 0, hangs)
+			tasks = append(tasks, r.create(asker, a))
+			if i == 1 {
+				require.Eventually(t, func() bool { return began.Load() == 2 }, 10*time.Second, time.Millisecond)
+			}
+		}
+		out, err := r.Billing.Checkout(t.Context(), asker, "starter")
+		require.NoError(t, err)
+		d, err := p.Pay(out.SessionID)
+		require.NoError(t, err)
+		require.NoError(t, r.Billing.Receive(t.Context(), d))
+		require.Eventually(t, func() bool { return r.purchases(asker)[0].Status == billing.Paid }, 20*time.Second, 5*time.Millisecond)
+		require.EqualValues(t, 2, began.Load())
+		close(release)
+		for _, v := range tasks {
+			require.Equal(t, task.Completed, r.ended(asker, v.ID).Status)
+		}
+		require.EqualValues(t, len(tasks), began.Load())
+	})
+}
+
 func TestAStoppedWorkerGivesUpWhatWaits(t *testing.T) {
 	everyStore(t, func(t *testing.T, r *rig) {
 		r.with(func(c *app.Config) { c.MaxCallsPerAgent = 1 })
@@ -863,6 +958,24 @@ func TestAWorkerThatIsStoppedBeforeItBegan(t *testing.T) {
 }
 
 // A worker that stops in the middle of a call gives the job up, and the next one takes it up at once.
+type brokenQueue struct{ ports.Queue }
+
+func (brokenQueue) Run(context.Context, func(context.Context, string) error) error { return errBroken }
+
+// A worker whose queue fails does not seem to work.
+func TestAWorkerWhoseQueueFails(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, memory.New(), func(c *app.Config) { c.Queue = brokenQueue{c.Queue} })
+	done := make(chan error, 1)
+	go func() { done <- r.Worker.Run(t.Context(), time.Second) }()
+	select {
+	case err := <-done:
+		require.ErrorIs(t, err, errBroken)
+	case <-time.After(20 * time.Second):
+		t.Fatal("it goes on without a queue")
+	}
+}
+
 func TestAStoppedWorkerLeavesItsTasksToTheNext(t *testing.T) {
 	everyStore(t, func(t *testing.T, r *rig) {
 		asker, owner := r.user(), r.user()

@@ -73,16 +73,25 @@ func (c *core) callBack(ctx context.Context, taskID string) (*ports.CallBack, er
 	return &ports.CallBack{URL: c.CallBackURL(taskID), Token: callBackToken(key, taskID)}, nil
 }
 
+// called is how often the agent has called back about a task.
+func (c *core) called(ctx context.Context, u *unit, taskID string) (int, error) {
+	if c.CallBackURL == nil {
+		return 0, nil
+	}
+	n, err := u.CallBacks.Count(ctx, taskID)
+	if err != nil {
+		return 0, fmt.Errorf("count call-backs: %w", err)
+	}
+	return n, nil
+}
+
 // unlessCalled is after how long an agent that is at work is asked again: soon if it has called back since it was asked,
 // which was calls times by then, and seldom if it did so before.
 func (c *core) unlessCalled(ctx context.Context, u *unit, t task.Task, calls int, wait time.Duration) (time.Duration, error) {
-	if c.CallBackURL == nil {
-		return wait, nil
-	}
-	n, err := u.CallBacks.Count(ctx, t.ID)
+	n, err := c.called(ctx, u, t.ID)
 	switch {
 	case err != nil:
-		return 0, fmt.Errorf("count call-backs: %w", err)
+		return 0, err
 	case n > calls:
 		return min(wait, followFirst), nil
 	case n > 0:
@@ -129,8 +138,8 @@ func (s *Gateway) CalledBack(ctx context.Context, taskID, token string) error {
 			return fmt.Errorf("count a call-back: %w", err)
 		}
 		// While a message is on its way to the agent, a call that is under way will see the count, and one that is to be made
-		// again keeps its time. An agent that waits for a message is given that next.
-		if t.RemoteTaskID == "" || t.Unheard() || t.AwaitsInput {
+		// again keeps its time.
+		if t.RemoteTaskID == "" || t.Unheard() {
 			return nil
 		}
 		return u.enqueue(ctx, jobForward, taskID, at, ports.PriorityInteractive)

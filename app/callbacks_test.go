@@ -193,3 +193,87 @@ func TestCallsBackAreBounded(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, n, count)
 }
+
+// An agent that has asked back may go on without an answer from the requester: what it asked for was given to it elsewhere.
+func TestAnAgentThatHasAskedBackCallsBack(t *testing.T) {
+	everyStore(t, func(t *testing.T, r *rig) {
+		r.with(callable)
+		r.work()
+		asker, owner := r.user(), r.user()
+		var agent caller
+		var state atomic.Value
+		state.Store(ports.AnswerInputRequired)
+		var broken atomic.Bool
+		v := r.create(asker, r.agent(owner, credits.Whole(10), func(ctx context.Context, c ports.Call) (ports.Answer, error) {
+			a, err := agent.answer(ctx, c)
+			a.State = state.Load().(ports.AnswerState)
+			if a.State == ports.AnswerInputRequired {
+				a.Messages = said("sign in there")
+			}
+			if broken.Load() {
+				return ports.Answer{}, &ports.CallError{Code: task.ErrProtocol, Message: "there are no tasks here"}
+			}
+			return a, err
+		}))
+		is := func(what func(app.TaskView) bool) {
+			t.Helper()
+			require.Eventually(t, func() bool {
+				now, err := r.Tasks.Get(t.Context(), asker, v.ID)
+				require.NoError(t, err)
+				return what(now)
+			}, 5*time.Second, time.Millisecond)
+		}
+		is(func(v app.TaskView) bool { return v.AwaitsInput })
+		call := func() { require.NoError(t, r.Gateway.CalledBack(t.Context(), v.ID, agent.token(t, v.ID))) }
+		before, err := r.Tasks.Get(t.Context(), asker, v.ID)
+		require.NoError(t, err)
+		call()
+		agent.asked(t, 1, "it has called")
+		broken.Store(true)
+		call()
+		agent.asked(t, 2, "it has called again")
+		idle := func() {
+			t.Helper()
+			require.Eventually(t, func() bool {
+				n, err := r.store.Read().Jobs.Count(t.Context())
+				require.NoError(t, err)
+				return n == 1 // the agent's probe
+			}, 5*time.Second, time.Millisecond)
+		}
+		idle()
+		now, err := r.Tasks.Get(t.Context(), asker, v.ID)
+		require.NoError(t, err)
+		require.Equal(t, before.LastSeq, now.LastSeq, "nothing new, and a look that fails is nothing")
+		require.True(t, now.AwaitsInput)
+
+		broken.Store(false)
+		state.Store(ports.AnswerWorking)
+		call()
+		is(func(v app.TaskView) bool { return !v.AwaitsInput && v.Status == task.Running })
+		state.Store(ports.AnswerDone)
+		call()
+		done := r.ended(asker, v.ID)
+		require.Equal(t, task.Completed, done.Status)
+		require.Equal(t, credits.Whole(990), r.balance(asker).Available)
+	})
+}
+
+// It calls before its question is taken in, to say that it needs no answer any more.
+func TestACallDuringAQuestionIsNotLost(t *testing.T) {
+	everyStore(t, func(t *testing.T, r *rig) {
+		r.with(callable)
+		asker, owner := r.user(), r.user()
+		var follows atomic.Int32
+		v := r.create(asker, r.agent(owner, 0, func(ctx context.Context, c ports.Call) (ports.Answer, error) {
+			if c.CallBack == nil {
+				follows.Add(1)
+				return ports.Answer{State: ports.AnswerDone, RemoteTaskID: "r", Messages: said("the answer")}, nil
+			}
+			require.NoError(t, r.Gateway.CalledBack(ctx, c.TaskID, c.CallBack.Token))
+			return ports.Answer{State: ports.AnswerInputRequired, RemoteTaskID: "r", Messages: said("sign in there")}, nil
+		}))
+		r.work()
+		require.Eventually(t, func() bool { return follows.Load() > 0 }, 10*time.Second, time.Millisecond)
+		require.Equal(t, task.Completed, r.ended(asker, v.ID).Status)
+	})
+}

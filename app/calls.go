@@ -45,7 +45,7 @@ func (f *inFlight) stop(taskID string) {
 }
 
 // adrift are jobs that this process may have leases on, though it does not work on them: the store was away when they
-// should have been given up, or when they were claimed. As leases are renewed all at once, theirs would be too, for ever.
+// should have been given up, or when they were claimed, be it by a claim or with the task that they are for. As leases are renewed all at once, theirs would be too, for ever.
 type adrift struct {
 	mu   sync.Mutex
 	jobs map[string]ports.Job
@@ -237,15 +237,19 @@ func (c *core) release(b *begun) {
 	<-c.places
 }
 
-// forgo gives back what a unit that is not committed took for its calls.
-func (c *core) forgo(u *unit) {
+// forgo gives back what a unit that is not committed took for its calls, and returns the jobs that it wrote as claimed.
+func (c *core) forgo(u *unit) (written []ports.Job) {
 	if u == nil {
-		return
+		return nil
 	}
 	for _, b := range u.begun {
 		c.release(b)
+		if b.job.ID != "" {
+			written = append(written, b.job)
+		}
 	}
 	u.begun = nil
+	return written
 }
 
 // begin makes a call whose unit of work is committed.

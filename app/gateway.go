@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,10 +43,13 @@ type SendMessage struct {
 	Parts     []task.Part
 	Address   string  // where a caller without a credential is
 	Push      *PushTo // where the caller wants to be told of what happens to the task
+	// Wait is how long the caller waits at most for the task's end, or for the agent to ask back. 0: not at all.
+	Wait time.Duration
 }
 
 // Send begins a task, or goes on with one. The same message from the same caller is the same task, charged once, within 24
-// hours. Agents with a price ask for a credential. Two reads and one commit.
+// hours. Agents with a price ask for a credential. One read and one commit; to wait takes no more where the task is the
+// caller's first message and this process calls the agent, and the agent answers at once; else a read each time that it grows, and two more.
 func (s *Gateway) Send(ctx context.Context, c identity.Caller, in SendMessage) (TaskView, error) {
 	if c.Known() {
 		if err := identity.Authorize(c, identity.TaskCreate, identity.Resource{}); err != nil {
@@ -61,15 +65,84 @@ func (s *Gateway) Send(ctx context.Context, c identity.Caller, in SendMessage) (
 	name := sha256.Sum256([]byte(in.Address + "\x00" + in.MessageID))
 	ctx = WithOnce(ctx, Once{Key: "a2a " + hex.EncodeToString(name[:]), Render: func(v any) ([]byte, error) { return []byte(v.(TaskView).ID), nil }})
 	tasks := &Tasks{s.core}
-	v, err := s.send(ctx, tasks, c, in)
+	var to *awaited
+	if in.Wait > 0 {
+		to = &awaited{}
+		defer to.close()
+	}
+	v, err := s.send(ctx, tasks, c, in, to)
 	var before *Replayed
 	if errors.As(err, &before) {
-		return tasks.Get(ctx, c, string(before.Answer))
+		v, err = tasks.Get(ctx, c, string(before.Answer))
 	}
-	return v, err
+	if err != nil || to == nil || v.Status.Ended() || v.AwaitsInput {
+		return v, err
+	}
+	return tasks.await(ctx, c, v, to, in.Wait)
 }
 
-func (s *Gateway) send(ctx context.Context, tasks *Tasks, c identity.Caller, in SendMessage) (TaskView, error) {
+// awaited is a task that the one who makes it waits for. The watcher is there before its agent is called, and so knows
+// without a look where it begins.
+type awaited struct{ watcher *Watcher[TaskEvent] }
+
+func (a *awaited) close() {
+	if a.watcher != nil {
+		a.watcher.Close()
+	}
+}
+
+// open begins to watch the task that a unit of work has just made.
+func (c *core) open(a *awaited, made []taskGrowth) {
+	if len(made) == 0 {
+		return
+	}
+	at := position{seq: made[0].after.LastSeq}
+	a.watcher, _ = c.feeds.watch(identity.Caller{}, made[0].id, at.seq, func() (position, func(identity.Caller) error, []TaskEvent, error) {
+		return at, func(identity.Caller) error { return nil }, nil, nil // it is its own maker's
+	})
+}
+
+// await waits for a task, which the caller has just seen, to end or to ask back, but not for ever, and returns it as it is then.
+func (s *Tasks) await(ctx context.Context, c identity.Caller, v TaskView, to *awaited, most time.Duration) (TaskView, error) {
+	if to.watcher == nil {
+		w, err := s.Watch(ctx, c, v.ID, v.LastSeq)
+		if err != nil {
+			return TaskView{}, err
+		}
+		to.watcher = w
+	}
+	bounded, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	for !to.watcher.Over() {
+		events, err := to.watcher.Next(bounded, nil)
+		switch {
+		case err != nil && bounded.Err() != nil && ctx.Err() == nil: // it takes longer: the caller gets it as it is
+			return s.Get(ctx, c, v.ID)
+		case err != nil:
+			return TaskView{}, err
+		}
+		over := false
+		for _, e := range events {
+			if e.Message != nil {
+				v.Messages = append(slices.Clip(v.Messages), *e.Message)
+			}
+			if e.Artifact != nil {
+				v.Artifacts = append(slices.Clip(v.Artifacts), *e.Artifact)
+			}
+			over = over || e.Kind == task.EventComplete || e.Kind == task.EventStatus && e.AwaitsInput
+		}
+		if after := events[len(events)-1].after; over && after != nil {
+			v.Task = *after
+			return v, nil
+		}
+		if over {
+			break
+		}
+	}
+	return s.Get(ctx, c, v.ID)
+}
+
+func (s *Gateway) send(ctx context.Context, tasks *Tasks, c identity.Caller, in SendMessage, to *awaited) (TaskView, error) {
 	if err := s.replay(ctx, c); err != nil { // before it counts
 		return TaskView{}, err
 	}
@@ -98,7 +171,7 @@ func (s *Gateway) send(ctx context.Context, tasks *Tasks, c identity.Caller, in 
 	title, input := about(in.Parts)
 	return tasks.make(ctx, c, CreateTask{
 		AgentID: agentID, Title: title, Input: input, SkillID: in.SkillID, Conversation: cmp.Or(in.ContextID, s.NewID()),
-		Message: &task.Message{ID: in.MessageID, Parts: in.Parts}, push: in.Push,
+		Message: &task.Message{ID: in.MessageID, Parts: in.Parts}, push: in.Push, await: to,
 	})
 }
 

@@ -3,7 +3,9 @@ package app_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -140,5 +142,124 @@ func TestStrangersAtTheGateway(t *testing.T) {
 			_, err = send(stranger, app.SendMessage{AgentID: free.ID, MessageID: "many" + string(rune('a'+i))})
 		}
 		r.refused(err, fault.CodeRateLimitExceeded)
+	})
+}
+
+// reading counts what is read of tasks and of kept answers outside of units of work.
+type reading struct {
+	ports.Store
+	n atomic.Int32
+}
+
+type (
+	countedTasks struct {
+		ports.TaskReader
+		n *atomic.Int32
+	}
+	countedLogs struct {
+		ports.TaskLogReader
+		n *atomic.Int32
+	}
+	countedAnswers struct {
+		ports.AnswerReader
+		n *atomic.Int32
+	}
+)
+
+func (s *reading) Read() ports.Reads {
+	r := s.Store.Read()
+	r.Tasks, r.TaskLogs, r.Answers = countedTasks{r.Tasks, &s.n}, countedLogs{r.TaskLogs, &s.n}, countedAnswers{r.Answers, &s.n}
+	return r
+}
+
+func (c countedTasks) Get(ctx context.Context, id string) (task.Task, error) {
+	c.n.Add(1)
+	return c.TaskReader.Get(ctx, id)
+}
+
+func (c countedTasks) History(ctx context.Context, id string) (task.Task, []task.Event, error) {
+	c.n.Add(1)
+	return c.TaskReader.History(ctx, id)
+}
+
+func (c countedLogs) EventsOf(ctx context.Context, after []ports.Position, limit int) ([]task.Event, error) {
+	c.n.Add(1)
+	return c.TaskLogReader.EventsOf(ctx, after, limit)
+}
+
+func (c countedAnswers) Get(ctx context.Context, id string) (ports.KeptAnswer, bool, error) {
+	c.n.Add(1)
+	return c.AnswerReader.Get(ctx, id)
+}
+
+// Who sends and waits gets what the store has by then, without a look at it when the agent answers at once.
+func TestWhoSendsMayWait(t *testing.T) {
+	everyStore(t, func(t *testing.T, r *rig) {
+		store := &reading{Store: r.store}
+		r.store = store
+		r.with()
+		r.work()
+		asker, owner := r.user(), r.user()
+		release := make(chan struct{})
+		a := r.agent(owner, credits.Whole(1), func(ctx context.Context, c ports.Call) (ports.Answer, error) {
+			switch text := string(c.Message.Parts[0].Data); text {
+			case `"ask"`:
+				return ports.Answer{State: ports.AnswerInputRequired, RemoteTaskID: "r", Messages: said("question of " + c.TaskID)}, nil
+			case `"be slow"`:
+				select {
+				case <-release:
+				case <-ctx.Done():
+				}
+			}
+			return ports.Answer{State: ports.AnswerDone, Messages: said("answer of " + c.Message.ID), Artifacts: made("one")}, nil
+		})
+		n := 0
+		send := func(text string, in app.SendMessage) app.TaskView {
+			t.Helper()
+			n++
+			in.AgentID, in.Parts = a.ID, []task.Part{task.TextPart(text)}
+			if in.MessageID == "" {
+				in.MessageID = fmt.Sprint(n)
+			}
+			v, err := r.Gateway.Send(t.Context(), asker, in)
+			require.NoError(t, err)
+			return v
+		}
+		same := func(v app.TaskView) {
+			t.Helper()
+			now, err := r.Tasks.Get(t.Context(), asker, v.ID)
+			require.NoError(t, err)
+			require.Equal(t, now, v)
+		}
+		send("be there", app.SendMessage{Wait: time.Minute}) // then this process calls the agents of new tasks
+		store.n.Store(0)
+		done := send("do it", app.SendMessage{Wait: time.Minute, MessageID: "done"})
+		require.LessOrEqual(t, store.n.Load(), int32(1), "whether it is a repeat")
+		require.Equal(t, task.Completed, done.Status)
+		require.Len(t, done.Messages, 2)
+		require.Len(t, done.Artifacts, 1)
+		same(done)
+		require.Equal(t, done, send("do it", app.SendMessage{Wait: time.Minute, MessageID: "done"}), "a repeat")
+
+		asks := send("ask", app.SendMessage{Wait: time.Minute})
+		require.True(t, asks.AwaitsInput)
+		same(asks)
+		answered := send("this one", app.SendMessage{Wait: time.Minute, TaskID: asks.ID})
+		require.Equal(t, task.Completed, answered.Status)
+		require.Len(t, answered.Messages, 4)
+		same(answered)
+
+		slow := send("be slow", app.SendMessage{Wait: time.Millisecond})
+		require.False(t, slow.Status.Ended(), "it waits no longer than it is told to")
+		again := make(chan app.TaskView)
+		go func() {
+			v, _ := r.Gateway.Send(t.Context(), asker, app.SendMessage{AgentID: a.ID, MessageID: fmt.Sprint(n), Parts: []task.Part{task.TextPart("be slow")}, Wait: time.Minute})
+			again <- v
+		}()
+		close(release)
+		v := <-again
+		require.Equal(t, slow.ID, v.ID)
+		require.Equal(t, task.Completed, v.Status, "a repeat waits too")
+		same(v)
 	})
 }

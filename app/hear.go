@@ -74,7 +74,8 @@ type ear struct {
 }
 
 // hear lets what an agent says and makes happen to the task at once. One commit, or none if all of it is known. The call
-// is stopped when the task has ended meanwhile, or its requester has replied.
+// is stopped when the task has ended meanwhile, or its requester has replied; and when it has lost its lease, and the agent
+// was given the message anew.
 func (e *ear) hear(ctx context.Context, a ports.Answer) error {
 	if e.known {
 		if a = e.log.news(a); len(a.Messages)+len(a.Artifacts) == 0 && a.RemoteTaskID == e.of.task.RemoteTaskID {
@@ -91,8 +92,11 @@ func (e *ear) hear(ctx context.Context, a ports.Answer) error {
 			return fmt.Errorf("lock task: %w", err)
 		}
 		next = t
-		if t.Status.Ended() {
+		switch {
+		case t.Status.Ended():
 			return nil
+		case t.Attempts != e.of.task.Attempts: // another call has taken over, as this one has lost its lease
+			return ports.ErrLeaseLost
 		}
 		news := a
 		if !e.known || t.LastSeq != e.seq { // others may have said it meanwhile, such as a call that has lost its lease

@@ -198,3 +198,24 @@ func TestWhatIsHeardTwiceOverTwoWaysCountsOnce(t *testing.T) {
 		require.Equal(t, []string{"a", "b", "c"}, ids)
 	})
 }
+
+// What an agent's owner has told already is not told again by the agent's first answer.
+func TestWhatTheOwnerSaidIsNotSaidAgain(t *testing.T) {
+	everyStore(t, func(t *testing.T, r *rig) {
+		asker, owner := r.user(), r.user()
+		v := r.create(asker, r.agent(owner, 0, func(ctx context.Context, c ports.Call) (ports.Answer, error) {
+			_, err := r.Tasks.Reply(ctx, owner, c.TaskID, app.ReplyTask{Role: task.RoleAgent, MessageID: "one", Parts: said("one")[0].Parts})
+			require.NoError(t, err)
+			return ports.Answer{State: ports.AnswerDone, Messages: said("one", "two")}, nil
+		}))
+		r.work()
+		done := r.ended(asker, v.ID)
+		require.Equal(t, task.Completed, done.Status)
+		var ids []string
+		for _, m := range done.Messages[1:] {
+			ids = append(ids, m.ID)
+		}
+		require.Equal(t, []string{"one", "two"}, ids)
+		require.Contains(t, string(done.Output), "said one", "it is part of what came out")
+	})
+}

@@ -18,7 +18,7 @@ import (
 type Identity struct {
 	*core
 	passwords ports.IdentityProvider // who checks e-mails and passwords; nil: nobody
-	touched   sync.Map               // credential → time.Time of the last use that this process wrote
+	touched   touches
 }
 
 // Credentials is what a person types in. Address is where from, for the limits; "" is not limited. Device is what the
@@ -110,7 +110,7 @@ func (s *Identity) BySession(ctx context.Context, token string) (c identity.Call
 	case !session.Live(now) || !user.Active():
 		return c, false, identity.Unauthorized()
 	}
-	if seen, changed := session.Seen(now); changed && s.firstTouch(hash, now) {
+	if seen, changed := session.Seen(now); changed && s.touched.first(hash, now) {
 		err := s.update(ctx, func(ctx context.Context, u *unit) error { return u.Sessions.Touch(ctx, seen) })
 		if extended = err == nil; !extended {
 			s.Logger.WarnContext(ctx, "the session's last use could not be noted", "error", err)
@@ -135,7 +135,7 @@ func (s *Identity) ByKey(ctx context.Context, text string) (identity.Caller, err
 	case !key.Live(now) || !user.Active():
 		return identity.Caller{}, identity.Unauthorized()
 	}
-	if (key.LastUsedAt == nil || now.Sub(*key.LastUsedAt) >= identity.SessionTouch) && s.firstTouch(key.ID, now) {
+	if (key.LastUsedAt == nil || now.Sub(*key.LastUsedAt) >= identity.SessionTouch) && s.touched.first(key.ID, now) {
 		if err := s.update(ctx, func(ctx context.Context, u *unit) error { return u.Keys.Touch(ctx, key.ID, u.now) }); err != nil {
 			s.Logger.WarnContext(ctx, "the key's last use could not be noted", "error", err)
 		}
@@ -143,12 +143,28 @@ func (s *Identity) ByKey(ctx context.Context, text string) (identity.Caller, err
 	return identity.KeyCaller(key, user.Role), nil
 }
 
-// firstTouch lets one of many requests at once write the time of last use.
-func (s *Identity) firstTouch(credential string, now time.Time) bool {
-	if last, ok := s.touched.Load(credential); ok && now.Sub(last.(time.Time)) < identity.SessionTouch {
+// touches remembers when this process last wrote that a credential was used, for as long as it matters.
+type touches struct {
+	mu         sync.Mutex
+	since      time.Time            // when young was begun
+	young, old map[string]time.Time // by credential
+}
+
+// first lets one of many requests at once write the time of last use.
+func (t *touches) first(credential string, now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if now.Sub(t.since) >= identity.SessionTouch {
+		t.old, t.young, t.since = t.young, map[string]time.Time{}, now
+	}
+	last, ok := t.young[credential]
+	if !ok {
+		last, ok = t.old[credential]
+	}
+	if ok && now.Sub(last) < identity.SessionTouch {
 		return false
 	}
-	s.touched.Store(credential, now)
+	t.young[credential] = now
 	return true
 }
 
@@ -174,6 +190,9 @@ type CreatedKey struct {
 
 // CreateKey makes an API key for an agent. The secret is returned here and never again. Its owner may call it. One commit.
 func (s *Identity) CreateKey(ctx context.Context, c identity.Caller, agentID string, in identity.NewKey) (CreatedKey, error) {
+	if err := identity.MayAsk(c, identity.KeyCreate); err != nil { // before a repeat is told of a key
+		return CreatedKey{}, err
+	}
 	secret, err := s.drawSecret()
 	if err != nil {
 		return CreatedKey{}, err

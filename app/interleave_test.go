@@ -47,6 +47,17 @@ type tangle struct {
 	calm   bool
 }
 
+// neighbour is a process's ports.Events beside one other process.
+type neighbour struct{ here, there *inprocess.Events }
+
+func (n neighbour) Publish(streams ...string) {
+	n.here.Publish(streams...)
+	n.there.Publish(streams...)
+}
+
+func (n neighbour) PublishElsewhere(streams ...string)         { n.there.Publish(streams...) }
+func (n neighbour) Subscribe(stream string) ports.Subscription { return n.here.Subscribe(stream) }
+
 // eye is a client of a task's stream, which loses its connection and comes again with the last number that it has.
 type eye struct {
 	id    string
@@ -379,13 +390,14 @@ func TestAnyInterleavingEndsOnce(t *testing.T) {
 			store := c.open(t)
 			now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 			agents := memory.NewAgents()
-			events := inprocess.NewEvents() // both hear of what the other one changes
+			here, there := inprocess.NewEvents(), inprocess.NewEvents()
+			events := [2]neighbour{{here, there}, {there, here}} // both hear of what the other one changes
 			var procs [2]*Engine
 			for i := range procs {
 				var err error
 				procs[i], err = New(Config{
 					Store: store, Queue: noQueue{}, Agents: agents, Guard: memory.OpenGuard{}, Schema: memory.Schemas{}, Hasher: memory.NewHasher(), Limits: memory.NewLimiter(func() time.Time { return now }),
-					Events: events, Now: func() time.Time { return now }, NewID: memory.NewID, Random: rand.Reader, CallBackURL: func(id string) string { return "http://x/" + id },
+					Events: events[i], Now: func() time.Time { return now }, NewID: memory.NewID, Random: rand.Reader, CallBackURL: func(id string) string { return "http://x/" + id },
 				})
 				require.NoError(t, err)
 			}

@@ -24,6 +24,8 @@ type Once struct {
 	Request [32]byte // a digest of what is asked; the same key with another one is IDEMPOTENCY_CONFLICT
 	// Render makes the answer that a repeat gets, of what the use case returns. It may be called more than once.
 	Render func(result any) ([]byte, error)
+
+	fresh bool // it was looked up, and was not done before
 }
 
 // maxOnceKey is the most characters that a key may have.
@@ -61,6 +63,7 @@ func (c *core) once(ctx context.Context, who identity.Caller, result func() any,
 		}
 		return c.keep(ctx, u, who, o, result())
 	})
+	o.fresh = false
 	if err == nil {
 		return nil
 	}
@@ -72,10 +75,11 @@ func (c *core) once(ctx context.Context, who identity.Caller, result func() any,
 	return err
 }
 
-// replay returns Replayed if the context's use case was done before. One read, and none without a Once.
+// replay returns Replayed if the context's use case was done before. One read, and none without a Once, or when it was looked
+// up already: who comes in between is met at the commit.
 func (c *core) replay(ctx context.Context, who identity.Caller) error {
 	o, _ := ctx.Value(onceKey{}).(*Once)
-	if o == nil {
+	if o == nil || o.fresh {
 		return nil
 	}
 	if n := len([]rune(o.Key)); n < 1 || n > maxOnceKey {
@@ -88,6 +92,7 @@ func (c *core) replay(ctx context.Context, who identity.Caller) error {
 	case err != nil:
 		return fmt.Errorf("read answer: %w", err)
 	case !ok || !a.At.After(c.now().Add(-answersKept)):
+		o.fresh = true
 		return nil
 	case a.Request != hex.EncodeToString(o.Request[:]):
 		return fault.New(fault.Conflict, fault.CodeIdempotencyConflict,

@@ -11,7 +11,9 @@ import (
 	"github.com/nexus-protocol/nexus/app"
 	"github.com/nexus-protocol/nexus/domain/credits"
 	"github.com/nexus-protocol/nexus/domain/fault"
+	"github.com/nexus-protocol/nexus/domain/identity"
 	"github.com/nexus-protocol/nexus/domain/registry"
+	"github.com/nexus-protocol/nexus/domain/scheduler"
 	"github.com/nexus-protocol/nexus/domain/task"
 	"github.com/nexus-protocol/nexus/ports"
 )
@@ -66,6 +68,60 @@ func TestARepeatAtTheSameMomentGetsTheFirstAnswer(t *testing.T) {
 			require.ErrorAs(t, do(once(1)), &first)
 			require.Equal(t, "first", string(first.Answer))
 			require.True(t, fault.Has(do(once(2)), fault.CodeIdempotencyConflict))
+		})
+	}
+}
+
+// A repeat tells nothing to a key that may not do what is repeated, though it is the same agent's.
+func TestARepeatByALesserKey(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, memory.New())
+	me := r.user()
+	a := r.agent(me, 0, echo)
+	open := r.create(me, a)
+	w := r.workflow(me, step(a))
+	done := r.create(me, a)
+	require.NoError(t, r.Worker.Handle(t.Context(), "task.forward:"+done.ID))
+	able := identity.KeyCaller(identity.APIKey{ID: "able", UserID: me.UserID, AgentID: a.ID, Scopes: identity.Scopes{identity.ScopeAll}}, identity.RoleUser)
+	lesser := able
+	lesser.KeyID, lesser.Scopes = "lesser", identity.Scopes{identity.ScopeBillingRead}
+	for name, do := range map[string]func(ctx context.Context, c identity.Caller) error{
+		"key": func(ctx context.Context, c identity.Caller) error {
+			_, err := r.Identity.CreateKey(ctx, c, a.ID, identity.NewKey{Name: "new", Scopes: []string{"*"}})
+			return err
+		},
+		"run": func(ctx context.Context, c identity.Caller) error {
+			_, err := r.Workflows.Execute(ctx, c, w.ID)
+			return err
+		},
+		"workflow": func(ctx context.Context, c identity.Caller) error {
+			_, err := r.Workflows.Create(ctx, c, "Flow", "", []scheduler.Step{step(a)})
+			return err
+		},
+		"task": func(ctx context.Context, c identity.Caller) error {
+			_, err := r.Tasks.Create(ctx, c, app.CreateTask{AgentID: a.ID, Title: "x"})
+			return err
+		},
+		"reply": func(ctx context.Context, c identity.Caller) error {
+			_, err := r.Tasks.Reply(ctx, c, open.ID, app.ReplyTask{Role: task.RoleUser, Parts: []task.Part{task.TextPart("x")}})
+			return err
+		},
+		"rating": func(ctx context.Context, c identity.Caller) error {
+			_, err := r.Trust.Rate(ctx, c, a.ID, app.RateAgent{TaskID: done.ID, Stars: 5})
+			return err
+		},
+		"agent": func(ctx context.Context, c identity.Caller) error {
+			_, err := r.Agents.Register(ctx, c, registry.Profile{Name: ptr("Agent"), Endpoint: ptr("http://x.example.com")})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx := app.WithOnce(t.Context(), app.Once{Key: name, Render: func(any) ([]byte, error) { return []byte("secret"), nil }})
+			require.NoError(t, do(ctx, able))
+			var first *app.Replayed
+			require.ErrorAs(t, do(ctx, able), &first)
+			err := do(ctx, lesser)
+			require.True(t, fault.Has(err, fault.CodeForbidden), "%v", err)
 		})
 	}
 }

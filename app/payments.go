@@ -268,21 +268,24 @@ func (w *Worker) payment(ctx context.Context, job ports.Job) error {
 				continue
 			}
 		}
-		if err == nil && strings.HasPrefix(outcome, outcomeRefused) {
-			w.Logger.ErrorContext(ctx, "a payment was not credited, its purchase wants an operator's look", "event", e.Key, "session", e.SessionID, "why", outcome)
+		kind, why, _ := strings.Cut(outcome, ": ")
+		if err == nil && outcome != "" && w.Observe != nil {
+			w.Observe.PaymentHeard(billing.Outcome(kind))
+		}
+		if err == nil && kind == string(billing.Rejected) {
+			w.Logger.ErrorContext(ctx, "a payment was not credited, its purchase wants an operator's look", "event", e.Key, "session", e.SessionID, "why", why)
 		}
 		return err
 	}
 }
 
-// What becomes of events.
-const (
-	outcomeNoted    = "noted"
-	outcomeCredited = "credited"
-	outcomeReversed = "reversed"
-	outcomeRefused  = "refused: "
-	outcomeIgnored  = "ignored: "
-)
+// outcomeOf is what came of an event, as it is kept: of one that was refused with the reason.
+func outcomeOf(o billing.Outcome, why string) string {
+	if why == "" {
+		return string(o)
+	}
+	return string(o) + ": " + why
+}
 
 // errUnknownSession is returned for a session whose purchase is missing, before it is known what the ledger has of it.
 var errUnknownSession = errors.New("app: no purchase has this session")
@@ -321,13 +324,14 @@ func (w *Worker) historyOf(ctx context.Context, e billing.Event) (*history, erro
 }
 
 // hear does what follows from an event: whatever comes in which order and how often, a session is credited once, and
-// what was taken back of it is what went back of its money. It locks the payment, then the purchase, then the money.
+// what was taken back of it is what went back of its money and did not come again. It locks the payment, then the purchase, then the money.
 func (u *unit) hear(ctx context.Context, e billing.Event, past *history) (outcome string, err error) {
 	pay, err := u.Payments.Lock(ctx, e.Payment())
 	if err != nil {
 		return "", fmt.Errorf("lock payment: %w", err)
 	}
-	if e.Kind == billing.EventRefunded || e.Kind == billing.EventLost {
+	known := pay
+	if e.About() {
 		pay = pay.Hear(e)
 		if err := u.Payments.Save(ctx, pay); err != nil {
 			return "", fmt.Errorf("save payment: %w", err)
@@ -344,9 +348,7 @@ func (u *unit) hear(ctx context.Context, e billing.Event, past *history) (outcom
 	}
 	from := p.Reversed
 	if p.PaymentID == pay.ID {
-		if back := p.Back(pay); back > from { // less only if what went back was forgotten
-			p.Reversed, p.Reversals, p.UpdatedAt = back, p.Reversals+1, u.now
-		}
+		p = p.Reverse(known, pay, u.now)
 	}
 	switch {
 	case insert:
@@ -357,24 +359,26 @@ func (u *unit) hear(ctx context.Context, e billing.Event, past *history) (outcom
 	if err != nil {
 		return "", fmt.Errorf("save purchase: %w", err)
 	}
-	outcome = outcomeNoted
+	came, why := billing.Noted, ""
 	issue := ledger.Issue{ID: p.SessionID, UserID: p.UserID, Amount: p.Credits, Description: fmt.Sprintf("%s credits (%s)", p.Credits, p.PackageID)}
 	if credit {
-		outcome = outcomeCredited
+		came = billing.Credited
 		if err := u.move(ctx)(issue.Credit(u.now)); err != nil {
 			return "", err
 		}
 	}
 	if p.Reversed != from {
-		outcome = outcomeReversed
+		if came = billing.Reversed; p.Reversed < from {
+			came = billing.Returned
+		}
 		if err := u.move(ctx)(issue.Reverse(from, p.Reversed, p.Reversals, u.now)); err != nil {
 			return "", err
 		}
 	}
 	if p.Status == billing.Refused && e.Kind == billing.EventPaid {
-		outcome = outcomeRefused + p.Note
+		came, why = billing.Rejected, p.Note
 	}
-	return outcome, nil
+	return outcomeOf(came, why), nil
 }
 
 // move posts a transfer, if it could be made.
@@ -396,7 +400,7 @@ func (u *unit) purchaseOf(ctx context.Context, e billing.Event, past *history) (
 		case err != nil:
 			return p, false, "", fmt.Errorf("find purchase: %w", err)
 		case id == "": // nothing of ours, or it is not paid yet as far as is known
-			return p, false, outcomeNoted, nil
+			return p, false, outcomeOf(billing.Noted, ""), nil
 		}
 		p, err = u.Purchases.Lock(ctx, id)
 		return p, false, "", err
@@ -419,10 +423,10 @@ func (u *unit) purchaseOf(ctx context.Context, e billing.Event, past *history) (
 	}
 	p, ok := billing.Restore(u.id(), e, u.now)
 	if !ok {
-		return p, false, outcomeRefused + "no purchase has this session, and it names no package or no user", nil
+		return p, false, outcomeOf(billing.Rejected, "no purchase has this session, and it names no package or no user"), nil
 	}
 	if _, err := u.Users.Get(ctx, e.UserID); fault.Has(err, fault.CodeNotFound) {
-		return p, false, outcomeRefused + "no purchase has this session, and there is no such user", nil
+		return p, false, outcomeOf(billing.Rejected, "no purchase has this session, and there is no such user"), nil
 	} else if err != nil {
 		return p, false, "", fmt.Errorf("find user: %w", err)
 	}

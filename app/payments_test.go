@@ -2,6 +2,8 @@ package app_test
 
 import (
 	"context"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -95,6 +97,52 @@ func TestAPaymentThatOvertakesItsCheckout(t *testing.T) {
 		list := r.purchases(c)
 		require.Len(t, list, 1)
 		require.Equal(t, billing.Paid, list[0].Status)
+	})
+}
+
+// cheated tells of too little money.
+type cheated struct {
+	*provider
+	by atomic.Int64
+}
+
+func (p *cheated) Read(ctx context.Context, d ports.Delivery) (billing.Event, error) {
+	e, err := p.provider.Read(ctx, d)
+	e.Amount.Amount -= p.by.Load()
+	return e, err
+}
+
+// Whoever watches over the engine is told what came of payments, once each.
+func TestWhatCameOfPaymentsIsObserved(t *testing.T) {
+	everyStore(t, func(t *testing.T, r *rig) {
+		p, seen := &cheated{provider: &provider{Payments: memory.NewPayments(r.clock.now)}}, &witness{}
+		r.with(func(c *app.Config) { c.Payments, c.Observe = p, seen })
+		r.work()
+		c := r.user()
+		tell := func(make func(session string) (ports.Delivery, error), session string, want ...billing.Outcome) {
+			t.Helper()
+			d, err := make(session)
+			require.NoError(t, err)
+			require.NoError(t, r.Billing.Receive(t.Context(), d))
+			require.NoError(t, r.Billing.Receive(t.Context(), d), "again")
+			require.Eventually(t, func() bool {
+				seen.mu.Lock()
+				defer seen.mu.Unlock()
+				return slices.Equal(seen.heard, want)
+			}, 10*time.Second, time.Millisecond)
+		}
+		buy := func() string {
+			out, err := r.Billing.Checkout(t.Context(), c, "starter")
+			require.NoError(t, err)
+			return out.SessionID
+		}
+		good := buy()
+		tell(p.Pay, good, billing.Credited)
+		p.by.Store(1)
+		tell(p.Pay, buy(), billing.Credited, billing.Rejected)
+		p.by.Store(0)
+		tell(func(id string) (ports.Delivery, error) { return p.Refund(id, 100) }, good, billing.Credited, billing.Rejected, billing.Reversed)
+		require.Equal(t, credits.Whole(1_900), r.balance(c).Available)
 	})
 }
 

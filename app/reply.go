@@ -60,6 +60,11 @@ func (s *Tasks) Reply(ctx context.Context, c identity.Caller, id string, in Repl
 	if in.Role == task.RoleAgent {
 		action = identity.TaskAnswer
 	}
+	if c.Known() { // a stranger may reply in a stranger's task
+		if err := identity.MayAsk(c, action); err != nil {
+			return TaskView{}, err
+		}
+	}
 	var out TaskView
 	err := s.once(ctx, c, func() any { return out }, func(ctx context.Context, u *unit) error {
 		t, err := u.Tasks.Lock(ctx, id)
@@ -83,7 +88,12 @@ func (s *Tasks) Reply(ctx context.Context, c identity.Caller, id string, in Repl
 			}
 		}
 		t.Push = t.Push || in.push != nil
-		next, events, err := s.apply(ctx, u, t, agent, in.command(u))
+		cmd := in.command(u)
+		if c, ok := cmd.(task.Complete); ok {
+			c.Earlier = (&log{events: history}).since(t.Asked)
+			cmd = c
+		}
+		next, events, err := s.apply(ctx, u, t, agent, cmd)
 		if err != nil {
 			return err
 		}
@@ -97,7 +107,9 @@ func (s *Tasks) Reply(ctx context.Context, c identity.Caller, id string, in Repl
 			}
 		}
 		out = view(next, append(history, events...))
-		if in.Role == task.RoleUser && t.Status != task.Pending {
+		asked := in.Role == task.RoleUser && t.Status != task.Pending
+		goesOn := t.AwaitsInput && !next.AwaitsInput && !next.Status.Ended() && next.RemoteTaskID != "" // nobody asked how it is getting on while it waited
+		if asked || goesOn {
 			return u.enqueue(ctx, jobForward, id, u.now, ports.PriorityInteractive)
 		}
 		return nil

@@ -74,9 +74,12 @@ func (c *core) move(ctx context.Context, u *unit, r scheduler.Run, cmd scheduler
 		if err := u.Runs.Save(ctx, next, events); err != nil {
 			return fmt.Errorf("save run: %w", err)
 		}
-		u.streams = append(u.streams, r.ID)
+		u.grown.runs = append(u.grown.runs, growth[scheduler.Event]{r.ID, events})
 	}
 	for _, k := range cancels {
+		if k.TaskID == "" { // its input was still to be held against a schema; the job finds that it is not wanted any more
+			continue
+		}
 		t, err := u.Tasks.Lock(ctx, k.TaskID)
 		if err != nil {
 			return fmt.Errorf("lock task: %w", err)
@@ -107,6 +110,15 @@ func (c *core) advance(ctx context.Context, u *unit, r scheduler.Run, cmd schedu
 			return r, nil, nil, err
 		}
 		r, events, cancels = next, append(events, d.Events...), append(cancels, d.Cancels...)
+		if len(d.Starts) > 1 {
+			ids := make([]string, len(d.Starts))
+			for i, s := range d.Starts {
+				ids[i] = r.Plan.Steps()[s.Step].AgentID
+			}
+			if err := u.expect(ctx, ports.Expected{AgentIDs: ids}); err != nil {
+				return r, nil, nil, err
+			}
+		}
 		for _, s := range d.Starts {
 			began, err := c.startStep(ctx, u, r, s, nil)
 			if err != nil {
@@ -179,7 +191,7 @@ func (c *core) startStep(ctx context.Context, u *unit, r scheduler.Run, s schedu
 		case known && skill.InputSchema != nil && checked == nil:
 			return nil, u.enqueue(ctx, jobRunStep, s.Key, u.now, ports.PriorityWorkflow)
 		case !known || checked != nil && !bytes.Equal(skill.InputSchema, *checked): // it was changed just now
-			_, err = c.checkInput(a, step.SkillID, s.Input)
+			_, err = c.checkInput(ctx, a, step.SkillID, s.Input)
 		}
 	}
 	if err != nil {
@@ -269,7 +281,7 @@ func (w *Worker) beginStep(ctx context.Context, job ports.Job) error {
 		of := r.Plan.Steps()[step]
 		a, err := liveAgent(ctx, w.Store.Read().Agents.Get, of.AgentID)
 		if err == nil {
-			checked, err = w.checkInput(a, of.SkillID, start.Input)
+			checked, err = w.checkInput(ctx, a, of.SkillID, start.Input)
 		}
 		if _, ok := fault.As(err); err != nil && !ok {
 			return err

@@ -55,7 +55,8 @@ type CreateTask struct {
 	// Conversation is what the requester's side calls the context that the task belongs to.
 	Conversation string
 
-	push *PushTo // where the requester wants to be told of what happens to it; checked
+	push  *PushTo  // where the requester wants to be told of what happens to it; checked
+	await *awaited // the requester waits for it
 }
 
 // Create takes a task on: the price is held, and the task is forwarded to the agent soon after. Any known caller may
@@ -102,7 +103,7 @@ func (s *Tasks) make(ctx context.Context, c identity.Caller, in CreateTask) (Tas
 	if in.SkillID != "" {
 		a, err := liveAgent(ctx, s.Store.Read().Agents.Get, in.AgentID)
 		if err == nil {
-			checked, err = s.checkInput(a, in.SkillID, in.Input)
+			checked, err = s.checkInput(ctx, a, in.SkillID, in.Input)
 		}
 		if err != nil {
 			return TaskView{}, err
@@ -110,6 +111,11 @@ func (s *Tasks) make(ctx context.Context, c identity.Caller, in CreateTask) (Tas
 	}
 	var out TaskView
 	err := s.once(ctx, c, func() any { return out }, func(ctx context.Context, u *unit) error {
+		if !in.QueueIfOffline && c.UserID != "" { // else the agent may be locked first
+			if err := u.expect(ctx, ports.Expected{AgentIDs: []string{in.AgentID}, UserIDs: []string{c.UserID}}); err != nil {
+				return err
+			}
+		}
 		a, err := liveAgent(ctx, u.Agents.Get, in.AgentID)
 		if err == nil && in.QueueIfOffline && a.StatusAt(u.now) == registry.Offline {
 			a, err = liveAgent(ctx, u.Agents.Lock, in.AgentID) // against its coming back at this moment
@@ -121,7 +127,7 @@ func (s *Tasks) make(ctx context.Context, c identity.Caller, in CreateTask) (Tas
 			err = s.checkAgent(a, in, u.now)
 		}
 		if skill, _ := a.Skill(in.SkillID); err == nil && in.SkillID != "" && !bytes.Equal(skill.InputSchema, checked) {
-			_, err = s.checkInput(a, in.SkillID, in.Input) // it was changed just now
+			_, err = s.checkInput(ctx, a, in.SkillID, in.Input) // it was changed just now
 		}
 		if err != nil {
 			return err
@@ -144,6 +150,7 @@ func (s *Tasks) make(ctx context.Context, c identity.Caller, in CreateTask) (Tas
 		}
 		out = view(t, events)
 		out.Why = why
+		u.await = in.await
 		if in.push == nil {
 			return s.insert(ctx, u, t, events, a, ports.PriorityInteractive)
 		}
@@ -179,7 +186,7 @@ func (c *core) insert(ctx context.Context, u *unit, t task.Task, events []task.E
 		}
 		t, events, mine.call.task = next, append(events, started...), next
 	}
-	u.streams = append(u.streams, t.ID)
+	u.grown.tasks = append(u.grown.tasks, taskGrowth{growth[task.Event]{t.ID, events}, t, true})
 	if err := u.Tasks.Insert(ctx, t, events); err != nil {
 		return fmt.Errorf("insert task: %w", err)
 	}
@@ -210,8 +217,8 @@ func (s *Tasks) checkAgent(a registry.Agent, in CreateTask, now time.Time) error
 }
 
 // checkInput holds the input against the skill's schema, and returns that. It may take a while, so it is no part of a
-// unit of work.
-func (c *core) checkInput(a registry.Agent, skillID string, input json.RawMessage) (schema json.RawMessage, err error) {
+// unit of work. A schema that cannot be worked with is a fault too, as trying again would find the same.
+func (c *core) checkInput(ctx context.Context, a registry.Agent, skillID string, input json.RawMessage) (schema json.RawMessage, err error) {
 	var bad fault.Fields
 	skill, ok := a.Skill(skillID)
 	if !ok {
@@ -226,7 +233,8 @@ func (c *core) checkInput(a registry.Agent, skillID string, input json.RawMessag
 	}
 	faults, err := c.Schema.Validate(skill.InputSchema, input)
 	if err != nil {
-		return nil, fmt.Errorf("validate input: %w", err)
+		c.Logger.WarnContext(ctx, "the schema of a skill's input cannot be worked with", "agent", a.ID, "skill", skillID, "error", err)
+		bad.Add("skillId", "has an inputSchema that this input cannot be held against; its agent's owner has to mend it")
 	}
 	for _, f := range faults {
 		path := "input"
@@ -262,7 +270,8 @@ func (c *core) apply(ctx context.Context, u *unit, t task.Task, agent registry.A
 		return next, events, fmt.Errorf("save task: %w", err)
 	}
 	if len(events) > 0 {
-		u.streams = append(u.streams, t.ID)
+		request, _ := t.First()
+		u.grown.tasks = append(u.grown.tasks, taskGrowth{growth[task.Event]{t.ID, events}, next, t.LastSeq <= request+1}) // at most its start
 	}
 	if t.Push && task.AnyNotable(events) {
 		if err := u.tellReceivers(ctx, t.ID); err != nil {
@@ -295,6 +304,32 @@ func (c *core) apply(ctx context.Context, u *unit, t task.Task, agent registry.A
 	return next, events, err
 }
 
+// expect says what the unit will lock and read.
+func (u *unit) expect(ctx context.Context, e ports.Expected) error {
+	if u.Foresight == nil {
+		return nil
+	}
+	if err := u.Foresight.Expect(ctx, e); err != nil {
+		return fmt.Errorf("look ahead: %w", err)
+	}
+	return nil
+}
+
+// expectEnd says what the end of a task takes: its run, its agent's evidence, and the money of both sides.
+func (u *unit) expectEnd(ctx context.Context, t task.Task) error {
+	e := ports.Expected{TaskID: t.ID, RunID: t.WorkflowRunID, EvidenceOf: t.AgentID}
+	if !ownTask(t) {
+		e.RequesterID = t.RequesterUserID
+	}
+	if t.Price > 0 {
+		e.UserIDs = []string{t.RequesterUserID, t.AgentOwnerID}
+	}
+	return u.expect(ctx, e)
+}
+
+// ownTask tells a task that is no evidence: of one's own agent, or of nobody.
+func ownTask(t task.Task) bool { return t.AgentOwnerID == t.RequesterUserID || t.RequesterUserID == "" }
+
 // settle pays for a task that was completed and gives the money back for any other.
 func (u *unit) settle(ctx context.Context, t task.Task) error {
 	if t.Price == 0 {
@@ -312,7 +347,7 @@ func (u *unit) settle(ctx context.Context, t task.Task) error {
 
 // learn takes a task's end as evidence about its agent. A cancelled task is none.
 func (c *core) learn(ctx context.Context, u *unit, t task.Task, agent registry.Agent) error {
-	e := trust.Evidence{EventID: u.id(), TaskID: t.ID, At: u.now, Limit: t.Timeout, Own: t.AgentOwnerID == t.RequesterUserID || t.RequesterUserID == ""}
+	e := trust.Evidence{EventID: u.id(), TaskID: t.ID, At: u.now, Limit: t.Timeout, Own: ownTask(t)}
 	switch {
 	case t.Status == task.Completed:
 		e.Type, e.Reason, e.Took = trust.TaskCompleted, "completed the task", t.CompletedAt.Sub(*t.StartedAt)

@@ -15,6 +15,7 @@ import (
 	"github.com/nexus-protocol/nexus/adapters/memory"
 	"github.com/nexus-protocol/nexus/adapters/sqlite"
 	"github.com/nexus-protocol/nexus/app"
+	"github.com/nexus-protocol/nexus/domain/billing"
 	"github.com/nexus-protocol/nexus/domain/task"
 	"github.com/nexus-protocol/nexus/ports"
 )
@@ -23,12 +24,19 @@ import (
 type witness struct {
 	mu    sync.Mutex
 	ended []task.Task
+	heard []billing.Outcome
 }
 
 func (w *witness) TaskEnded(t task.Task) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.ended = append(w.ended, t)
+}
+
+func (w *witness) PaymentHeard(o billing.Outcome) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.heard = append(w.heard, o)
 }
 
 func (w *witness) seen() []task.Task {

@@ -115,6 +115,9 @@ type RateAgent struct {
 // Rate adds a rating. Only the requester of the completed task may call it, once. One commit.
 func (s *Trust) Rate(ctx context.Context, c identity.Caller, agentID string, in RateAgent) (trust.Event, error) {
 	var event trust.Event
+	if err := identity.MayAsk(c, identity.TrustRate); err != nil {
+		return event, err
+	}
 	if err := trust.CheckRating(in.Stars, in.Comment); err != nil {
 		return event, err
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nexus-protocol/nexus/domain/identity"
+	"github.com/nexus-protocol/nexus/domain/scheduler"
 	"github.com/nexus-protocol/nexus/domain/task"
 	"github.com/nexus-protocol/nexus/ports"
 )
@@ -135,8 +136,8 @@ func (w *Watcher[E]) Close() {
 	}
 }
 
-// feeds are the logs of one kind that are watched in this process. What a log grows by is read once, by one of few
-// readers, and handed to all who watch it.
+// feeds are the logs of one kind that are watched in this process. What a log grows by is handed to all who watch it: by
+// the unit of work that has written it, if it was one of this process, or else by one of few readers, which reads it once.
 type feeds[E any] struct {
 	core  *core
 	what  string           // they are logs of
@@ -315,6 +316,96 @@ func (f *feed[E]) grow(events []E, last position) {
 	close(l.grown)
 }
 
+// growth is what a log grew by in a unit of work.
+type growth[E any] struct {
+	id     string
+	events []E
+}
+
+// taskGrowth is what a task's log grew by.
+type taskGrowth struct {
+	growth[task.Event]
+	after task.Task // as it is then
+	first bool      // the agent's side had said and made nothing before
+}
+
+// grown is all logs that grew in a unit of work.
+type grown struct {
+	tasks []taskGrowth
+	runs  []growth[scheduler.Event]
+}
+
+// tellOf wakes those who watch logs that have grown. Who has everything up to there, in this process, gets what is new
+// without a look at the store.
+func (c *core) tellOf(g grown) {
+	var elsewhere, anywhere []string
+	to := func(id string, told bool) {
+		if told {
+			elsewhere = append(elsewhere, id)
+		} else {
+			anywhere = append(anywhere, id)
+		}
+	}
+	for _, t := range g.tasks {
+		to(t.id, c.feeds.told(t.id, t.watched))
+	}
+	for _, r := range g.runs {
+		to(r.id, c.runs.told(r.id, func() []scheduler.Event { return r.events }))
+	}
+	if c.Events == nil {
+		return
+	}
+	if len(anywhere) > 0 {
+		c.Events.Publish(anywhere...)
+	}
+	if len(elsewhere) > 0 {
+		c.Events.PublishElsewhere(elsewhere...)
+	}
+}
+
+// watched is a task's events as watchers get them; nil if that takes a look at what came before.
+func (g taskGrowth) watched() []TaskEvent {
+	out := make([]TaskEvent, len(g.events))
+	for i, e := range g.events {
+		if out[i].Event = e; e.Kind != task.EventComplete {
+			continue
+		}
+		if !g.first {
+			return nil
+		}
+		_, out[i].Artifacts = task.History(g.events)
+	}
+	out[len(out)-1].after = &g.after
+	return out
+}
+
+// told hands what a log grew by to those who watch it here, and reports whether they have it all now. They have to be woken
+// to look for themselves when it is not what comes next, or what that is, is just being found out.
+func (s *feeds[E]) told(id string, events func() []E) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.byID[id]
+	switch {
+	case f == nil || f.over: // who comes from now on sees it
+		return true
+	case !f.known || f.reading:
+		return false
+	}
+	news := events()
+	if len(news) == 0 {
+		return false
+	}
+	last := s.place(news[len(news)-1])
+	if last.seq <= f.seq {
+		return true
+	}
+	if s.place(news[0]).seq != f.seq+1 {
+		return false
+	}
+	f.grow(news, last)
+	return true
+}
+
 // lookAround has those feeds read that were not for a while, as long as there are any feeds.
 func (s *feeds[E]) lookAround() {
 	every := watchLook
@@ -344,13 +435,15 @@ func (s *feeds[E]) lookAround() {
 type TaskEvent struct {
 	task.Event
 	Artifacts []task.Artifact // of a complete event: all that the task made
+
+	after *task.Task // as it is after the event; nil if that takes a look at the store
 }
 
 // Watch begins to watch a task. Next then returns its events after the sequence number, in order and each once, those that
 // are there and those that come, whichever process they come from. FromState gives the current state first: a status
 // event that stands for the log's first one and has the task's status of now, and with it all that was said and made so
 // far. Whoever may read the task may watch it. One read; from a sequence number a second one if there is more by now. From
-// then on one read each time that the task grows, however many watch it here. The caller must Close the watcher.
+// then on at most one read each time that the task grows, however many watch it here. The caller must Close the watcher.
 func (s *Tasks) Watch(ctx context.Context, c identity.Caller, id string, after int64) (*Watcher[TaskEvent], error) {
 	return s.feeds.watch(c, id, after, func() (position, func(identity.Caller) error, []TaskEvent, error) {
 		r := s.Store.Read().Tasks

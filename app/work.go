@@ -2,9 +2,11 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -30,6 +32,7 @@ const (
 	jobCancelRuns = "workflow.cancel"  // subject: a deleted workflow; cancel the runs it still has
 	jobLetter     = "mail.send"        // subject: a letter; send it
 	jobDrainUser  = "user.drain"       // subject: a deleted user; take what is theirs out of the market
+	jobUserAgents = "user.agents"      // subject: a user who was disabled or enabled; take their agents off the market, or look for them
 	jobPayment    = "payment.event"    // subject: an event that a provider told; do what follows from it
 	jobFoldUsage  = "usage.fold"       // subject: a user, or all; sum up the days of usage
 	jobPush       = "push.tell"        // subject: a push configuration; tell its receiver what it does not know yet
@@ -51,6 +54,9 @@ const (
 	followCalling = time.Minute      // before one is asked again that has called back about the task, if it does not call
 	maxDeliveries = 50               // of one call, counting crashes: then the answer itself is at fault
 	cancelBudget  = 10 * time.Second // for telling an agent
+
+	maxOthers = 512 // jobs that are no calls, at a time
+	maxQueued = 32  // jobs of calls that wait for a place; those beyond come again with the queue's next sweep
 
 	defaultCalls         = 1024
 	defaultCallsPerAgent = 64
@@ -74,6 +80,8 @@ func (w *Worker) Run(ctx context.Context, grace time.Duration) error {
 			return fmt.Errorf("release leases: %w", err)
 		}
 	}
+	ctx, end := context.WithCancel(ctx) // also when the queue has failed
+	defer end()
 	// Handlers outlive ctx by the grace: a job that is nearly done should not have to begin again.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -135,6 +143,7 @@ func (w *Worker) Run(ctx context.Context, grace time.Duration) error {
 		}
 		return err
 	})
+	end()
 	hands.leave()
 	stop()
 	chores.Wait()
@@ -148,7 +157,7 @@ func (w *Worker) Run(ctx context.Context, grace time.Duration) error {
 
 // renew keeps the leases of this process's jobs, but for those that nobody works on.
 func (w *Worker) renew(ctx context.Context) (err error) {
-	if len(w.places) > 0 || w.waiting.Load() > 0 {
+	if len(w.places)+len(w.others) > 0 || w.waiting.Load() > 0 {
 		err = w.commit(ctx, func(ctx context.Context, u *unit) error { return u.Jobs.Extend(ctx, w.Name, u.now.Add(leaseFor)) })
 	}
 	lost := w.adrift.take()
@@ -163,15 +172,20 @@ func (w *Worker) renew(ctx context.Context) (err error) {
 
 // sweep ends tasks whose time is up and that no call watches over any more.
 func (w *Worker) sweep(ctx context.Context) error {
-	ids, err := w.Store.Read().Tasks.Overdue(ctx, w.now(), sweepBatch)
-	if err != nil {
-		return fmt.Errorf("find overdue tasks: %w", err)
+	for first := ""; ; {
+		ids, err := w.Store.Read().Tasks.Overdue(ctx, w.now(), sweepBatch)
+		if err != nil {
+			return fmt.Errorf("find overdue tasks: %w", err)
+		}
+		for _, id := range ids {
+			err = errors.Join(err, w.change(ctx, id, func(u *unit, _ task.Task) task.Command { return task.TimeOut{At: u.now} }))
+			w.calls.stop(id)
+		}
+		if err != nil || len(ids) < sweepBatch || ids[0] == first { // the last as the clock was set back
+			return err
+		}
+		first = ids[0]
 	}
-	for _, id := range ids {
-		err = errors.Join(err, w.change(ctx, id, func(u *unit, _ task.Task) task.Command { return task.TimeOut{At: u.now} }))
-		w.calls.stop(id)
-	}
-	return err
 }
 
 // tidy removes what has ended and is of no more use.
@@ -221,7 +235,8 @@ func (u *unit) taskAndAgent(ctx context.Context, taskID string) (task.Task, regi
 }
 
 // Handle runs one job, if it is there to be claimed, and returns when that is done; a job that is delivered twice acts
-// once. Hosts that bring a queue of their own may call it; Run does not wait for calls of agents in the queue's places.
+// once. One that is to call an agent is left for later where too many wait for that. Hosts that bring a queue of their own may
+// call it; Run does not wait for calls of agents in the queue's places.
 func (w *Worker) Handle(ctx context.Context, jobID string) error {
 	rest, err := w.claim(ctx, ctx, jobID)
 	if rest == nil {
@@ -231,12 +246,14 @@ func (w *Worker) Handle(ctx context.Context, jobID string) error {
 }
 
 // claim takes a job and decides what can be decided at once. rest is what remains to be done, which may take long; nil
-// if nothing does. It waits while this process has all the calls under way that it may have. When open ends nothing new is
-// begun. One commit.
+// if nothing does. It waits while this process has all the calls under way that it may have; where many wait for that already,
+// it leaves the job for later, as whoever hands over jobs has others too. When open ends nothing new is begun. One commit.
 func (w *Worker) claim(ctx, open context.Context, jobID string) (rest func() error, err error) {
-	select {
-	case w.places <- struct{}{}:
-	case <-open.Done():
+	place := w.others
+	if strings.HasPrefix(jobID, jobForward+":") {
+		place = w.places
+	}
+	if !w.enter(open, place) {
 		return nil, nil
 	}
 	var job ports.Job
@@ -259,7 +276,7 @@ func (w *Worker) claim(ctx, open context.Context, jobID string) (rest func() err
 		if placeless {
 			w.waiting.Add(-1)
 		} else {
-			<-w.places
+			<-place
 		}
 		return err
 	}
@@ -318,7 +335,7 @@ func (w *Worker) claim(ctx, open context.Context, jobID string) (rest func() err
 	if job.Kind == jobPush {
 		placeless = true
 		w.waiting.Add(1)
-		<-w.places
+		<-place
 	}
 	return func() error {
 		if job.Kind == jobForward && !call.begun {
@@ -333,6 +350,27 @@ func (w *Worker) claim(ctx, open context.Context, jobID string) (rest func() err
 	}, nil
 }
 
+// enter takes a place, or tells that there is none and will be none soon.
+func (w *Worker) enter(open context.Context, place chan struct{}) bool {
+	select {
+	case place <- struct{}{}:
+		return true
+	default:
+	}
+	if place == w.places {
+		defer w.queued.Add(-1)
+		if w.queued.Add(1) > maxQueued {
+			return false
+		}
+	}
+	select {
+	case place <- struct{}{}:
+		return true
+	case <-open.Done():
+		return false
+	}
+}
+
 // begun starts the span of a job.
 func (w *Worker) begun(ctx context.Context, job ports.Job) (context.Context, ports.Span) {
 	ctx, span := w.Tracer.Start(w.Tracer.Resume(ctx, job.Trace), ports.SpanJob, job.Kind)
@@ -343,9 +381,18 @@ func (w *Worker) begun(ctx context.Context, job ports.Job) (context.Context, por
 	return ctx, span
 }
 
+// caught turns a panic into an error: one job, or one agent's answer, must not end the process and, as it would come again,
+// the next one too.
+func caught(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+	}
+}
+
 // do does the part of a job that may take long, and ends the job. callCtx ends before ctx when the call of a task's agent
 // is no longer wanted.
-func (w *Worker) do(ctx, callCtx context.Context, job ports.Job, call *forwarding) error {
+func (w *Worker) do(ctx, callCtx context.Context, job ports.Job, call *forwarding) (err error) {
+	defer caught(&err)
 	switch job.Kind {
 	case jobForward:
 		return w.forward(ctx, callCtx, job, *call)
@@ -383,6 +430,8 @@ func (w *Worker) do(ctx, callCtx context.Context, job ports.Job, call *forwardin
 		return w.sendLetter(ctx, job)
 	case jobDrainUser:
 		return w.drainUser(ctx, job)
+	case jobUserAgents:
+		return w.userAgents(ctx, job)
 	default:
 		return fault.New(fault.Internal, fault.CodeInternal, "no handler for jobs of kind %q", job.Kind)
 	}
@@ -495,7 +544,7 @@ func (w *Worker) over(ctx context.Context, u *unit, job ports.Job, t task.Task, 
 		end = task.TimeOut{At: u.now}
 	case t.Tried > maxDeliveries:
 		end = task.Fail{At: u.now, Error: task.Error{Code: task.ErrProtocol, Message: "the engine could not take in the agent's answer"}}
-	case !t.Unheard() && (t.AwaitsInput || t.RemoteTaskID == ""): // a reply brings a new job
+	case !t.Unheard() && t.RemoteTaskID == "": // a reply brings a new job
 	default:
 		return false, nil
 	}
@@ -510,9 +559,9 @@ func (w *Worker) over(ctx context.Context, u *unit, job ports.Job, t task.Task, 
 // begin works out what the agent is to be given, and notes that it is being called.
 func (w *Worker) begin(ctx context.Context, u *unit, f *forwarding) (err error) {
 	f.begun = true
-	if w.CallBackURL != nil && f.task.RemoteTaskID != "" {
-		if f.calls, err = u.CallBacks.Count(ctx, f.task.ID); err != nil {
-			return fmt.Errorf("count call-backs: %w", err)
+	if f.task.RemoteTaskID != "" {
+		if f.calls, err = w.called(ctx, u, f.task.ID); err != nil {
+			return err
 		}
 	}
 	if !f.task.Unheard() {
@@ -557,14 +606,12 @@ func (w *Worker) forward(ctx, callCtx context.Context, job ports.Job, f forwardi
 	ear := ear{w: w, of: f, stop: cancel}
 	in := f.call()
 	in.Hear = ear.hear
-	if f.seq == 0 {
-		answer, err = w.Config.Agents.Follow(callCtx, in)
-	} else {
+	if f.seq != 0 {
 		if in.CallBack, err = w.callBack(ctx, f.task.ID); err != nil {
 			return err
 		}
-		answer, err = w.Config.Agents.Send(callCtx, in)
 	}
+	answer, err = w.call(callCtx, in, f.seq != 0)
 	var failed *ports.CallError
 	if err != nil && !errors.As(err, &failed) {
 		if ctx.Err() != nil || ear.failed && callCtx.Err() == nil { // shutting down, or the store is away
@@ -576,6 +623,11 @@ func (w *Worker) forward(ctx, callCtx context.Context, job ports.Job, f forwardi
 		}
 	}
 	return w.update(ctx, func(ctx context.Context, u *unit) error {
+		if failed == nil && (answer.State == ports.AnswerDone || answer.State == ports.AnswerFailed) {
+			if err := u.expectEnd(ctx, f.task); err != nil {
+				return err
+			}
+		}
 		t, err := u.Tasks.Lock(ctx, f.task.ID)
 		if err != nil {
 			return fmt.Errorf("lock task: %w", err)
@@ -593,8 +645,19 @@ func (w *Worker) forward(ctx, callCtx context.Context, job ports.Job, f forwardi
 		if t.Status.Ended() { // cancelled, or timed out, or ended by another: a late answer changes nothing
 			return u.Jobs.Finish(ctx, job)
 		}
+		if looked := f.seq == 0 && f.task.AwaitsInput; failed != nil && looked { // nobody waits for the agent, so nothing is lost but a look
+			switch {
+			case t.Unheard(): // the requester has answered meanwhile
+				return u.retry(ctx, job, u.now)
+			case failed.Retryable && job.Attempt < task.MaxAttempts:
+				return u.retry(ctx, job, u.now.Add(max(backoff(job.ID, job.Attempt), failed.RetryAfter)))
+			default:
+				return u.Jobs.Finish(ctx, job)
+			}
+		}
 		var before log
-		if failed == nil && t.Told > 0 { // agents tell the whole story each time
+		// Agents tell the whole story each time, and their owners may have told some of it since the message and the start.
+		if failed == nil && (t.Told > 0 || t.LastSeq > f.seq+1) {
 			if before, err = u.log(ctx, t.ID, answer); err != nil {
 				return err
 			}
@@ -622,10 +685,28 @@ func (w *Worker) forward(ctx, callCtx context.Context, job ports.Job, f forwardi
 			return u.retry(ctx, job, u.now.Add(again))
 		case t.Unheard(): // the requester said more meanwhile
 			return u.retry(ctx, job, u.now)
+		case t.AwaitsInput: // but the agent may not any more: it has called back since it was asked
+			n, err := w.called(ctx, u, t.ID)
+			if err != nil {
+				return err
+			}
+			if n > f.calls {
+				return u.retry(ctx, job, u.now.Add(followFirst))
+			}
+			return u.Jobs.Finish(ctx, job)
 		default:
 			return u.Jobs.Finish(ctx, job)
 		}
 	})
+}
+
+// call gives an agent a message, or asks it how it is getting on.
+func (w *Worker) call(ctx context.Context, in ports.Call, send bool) (answer ports.Answer, err error) {
+	defer caught(&err)
+	if send {
+		return w.Config.Agents.Send(ctx, in)
+	}
+	return w.Config.Agents.Follow(ctx, in)
 }
 
 // next says what an agent's answer to the message at told, or the lack of one, means for a task: what is to happen to it,
@@ -747,7 +828,8 @@ func (w *Worker) assign(ctx context.Context, job ports.Job) error {
 	}
 }
 
-// probe asks an agent for its card, and comes back after a while for as long as the agent sends no heartbeats.
+// probe asks an agent for its card, and comes back after a while for as long as the agent sends no heartbeats. That of an
+// owner who is shut out is not asked, and offline.
 func (w *Worker) probe(ctx context.Context, job ports.Job) error {
 	a, err := w.Store.Read().Agents.Get(ctx, job.Subject)
 	if err != nil {
@@ -756,7 +838,14 @@ func (w *Worker) probe(ctx context.Context, job ports.Job) error {
 	if !a.Probed() {
 		return w.update(ctx, func(ctx context.Context, u *unit) error { return u.Jobs.Finish(ctx, job) })
 	}
-	card := w.fetchCard(ctx, a.Endpoint)
+	owner, err := w.Store.Read().Users.Get(ctx, a.OwnerUserID)
+	if err != nil {
+		return fmt.Errorf("read owner: %w", err)
+	}
+	var card json.RawMessage
+	if owner.Active() {
+		card = w.fetchCard(ctx, a.Endpoint)
+	}
 	return w.update(ctx, func(ctx context.Context, u *unit) error {
 		now, err := u.Agents.Lock(ctx, job.Subject)
 		if err != nil {

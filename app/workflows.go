@@ -199,6 +199,9 @@ func (s *Workflows) Delete(ctx context.Context, c identity.Caller, id string) er
 // A step that cannot begin fails, and the run goes on without it. The workflow's owner may call it, and pays. One commit.
 func (s *Workflows) Execute(ctx context.Context, c identity.Caller, id string) (scheduler.Run, error) {
 	var out scheduler.Run
+	if err := identity.MayAsk(c, identity.WorkflowChange); err != nil {
+		return out, err
+	}
 	err := s.once(ctx, c, func() any { return out }, func(ctx context.Context, u *unit) error {
 		w, err := liveWorkflow(ctx, u.Workflows.Get, c, identity.WorkflowChange, id)
 		if err != nil {
@@ -212,10 +215,11 @@ func (s *Workflows) Execute(ctx context.Context, c identity.Caller, id string) (
 		if err != nil {
 			return err
 		}
-		if err := u.Runs.Insert(ctx, r, append(events, more...)); err != nil {
+		events = append(events, more...)
+		if err := u.Runs.Insert(ctx, r, events); err != nil {
 			return fmt.Errorf("insert run: %w", err)
 		}
-		u.streams = append(u.streams, r.ID)
+		u.grown.runs = append(u.grown.runs, growth[scheduler.Event]{r.ID, events})
 		out = r
 		return nil
 	})

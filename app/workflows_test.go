@@ -257,6 +257,26 @@ func TestARunIsCancelled(t *testing.T) {
 	})
 }
 
+// A step whose input is still to be held against a schema has no task yet; its run can be cancelled all the same.
+func TestARunIsCancelledBeforeItsStepHasATask(t *testing.T) {
+	everyStore(t, func(t *testing.T, r *rig) { // nobody works
+		asker, owner := r.user(), r.user()
+		a := r.agent(owner, credits.Whole(1), echo)
+		_, err := r.Agents.Change(t.Context(), owner, a.ID, registry.Profile{Skills: &[]registry.Skill{{ID: "strict", Name: "Strict", InputSchema: json.RawMessage(`{}`)}}})
+		require.NoError(t, err)
+		checked := step(a)
+		checked.SkillID = "strict"
+		w := r.workflow(asker, checked, step(a), step(a, 0))
+		run := r.execute(asker, w)
+		require.Empty(t, run.Steps[0].TaskID)
+		run, err = r.Workflows.CancelRun(t.Context(), asker, w.ID, run.ID)
+		require.NoError(t, err)
+		require.Equal(t, scheduler.Cancelled, run.Status)
+		require.Equal(t, "cancelled cancelled cancelled", statuses(run))
+		require.Equal(t, credits.Whole(1000), r.balance(asker).Available)
+	})
+}
+
 func TestCancellingOneStepsTaskSkipsTheRest(t *testing.T) {
 	everyStore(t, func(t *testing.T, r *rig) {
 		r.work()
@@ -426,6 +446,32 @@ func TestAStepsInputIsHeldAgainstItsSkill(t *testing.T) {
 			require.Equal(t, string(fault.CodeValidation), run.Steps[i].Error.Code)
 		}
 		require.Equal(t, credits.Whole(997), r.balance(asker).Available)
+	})
+}
+
+// unfit is a checker that breaks on every value.
+type unfit struct{ memory.Schemas }
+
+func (unfit) Validate(_, _ json.RawMessage) ([]ports.SchemaFault, error) {
+	return nil, errors.New("the schema cannot be applied")
+}
+
+// A schema that cannot be worked with fails its step, which nobody would wait for in vain.
+func TestASchemaThatCannotBeApplied(t *testing.T) {
+	everyStore(t, func(t *testing.T, r *rig) {
+		r.with(func(c *app.Config) { c.Schema = unfit{} })
+		r.work()
+		asker, owner := r.user(), r.user()
+		a := r.agent(owner, 0, echo)
+		_, err := r.Agents.Change(t.Context(), owner, a.ID, registry.Profile{Skills: &[]registry.Skill{{ID: "odd", Name: "Odd", InputSchema: json.RawMessage(`{}`)}}})
+		require.NoError(t, err)
+		odd := step(a)
+		odd.SkillID = "odd"
+		run := r.runEnded(asker, r.execute(asker, r.workflow(asker, odd)))
+		require.Equal(t, "failed", statuses(run))
+		require.Equal(t, string(fault.CodeValidation), run.Steps[0].Error.Code)
+		_, err = r.Tasks.Create(t.Context(), asker, app.CreateTask{AgentID: a.ID, SkillID: "odd", Title: "x"})
+		r.refused(err, fault.CodeValidation)
 	})
 }
 

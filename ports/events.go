@@ -16,6 +16,8 @@ type Events interface {
 	// Publish tells that streams have grown; call it once that is committed. It never blocks, however slow the readers
 	// are and whether or not other processes can be reached.
 	Publish(streams ...string)
+	// PublishElsewhere is Publish for streams whose readers in this process know already: it wakes those of others only.
+	PublishElsewhere(streams ...string)
 	// Subscribe begins to listen to a stream. It needs no server, and is cheap: a process may hold tens of thousands.
 	Subscribe(stream string) Subscription
 }

@@ -93,6 +93,7 @@ type SchemaChecker interface {
 	// Compile tells what is wrong with a schema, nil if nothing is. References to other documents are wrong.
 	Compile(schema json.RawMessage) error
 	// Validate tells what is wrong with a value under a schema, nil if nothing is: the paths and messages of all faults.
+	// An error is the schema's, and comes again.
 	Validate(schema, value json.RawMessage) ([]SchemaFault, error)
 }
 

@@ -83,4 +83,24 @@ type Tx struct {
 	Identities IdentityStore
 	Tokens     TokenStore
 	Letters    LetterStore
+
+	// Foresight may be nil.
+	Foresight Foresight
+}
+
+// Foresight hears what a unit of work is going to lock and read, so that a store on a server can take it in one round trip.
+type Foresight interface {
+	// Expect changes nothing but the time that it takes: rows that are not there are no error, and what is read later is as
+	// if it had not been called. A unit that expects locks calls it before anything else. What is locked stays so, as ever, until
+	// the unit ends.
+	Expect(ctx context.Context, e Expected) error
+}
+
+// Expected is what a unit of work will lock and read. All of it may be empty.
+type Expected struct {
+	TaskID, RunID string   // will be locked,
+	EvidenceOf    string   // and this agent's evidence,
+	RequesterID   string   // with what it had to do with this user;
+	UserIDs       []string // their money will be moved
+	AgentIDs      []string // will be read
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/nexus-protocol/nexus/domain/billing"
 	"github.com/nexus-protocol/nexus/domain/credits"
 	"github.com/nexus-protocol/nexus/domain/task"
 )
@@ -72,6 +73,8 @@ func (NoSpan) End(error) {}
 type Observer interface {
 	// TaskEnded is called once for each task that this process ended.
 	TaskEnded(t task.Task)
+	// PaymentHeard is called once for each event of a payment that this process did what follows from.
+	PaymentHeard(o billing.Outcome)
 }
 
 // StatsReader adds up what is in the store, for those who watch over it. Each answer is of one moment, and takes no

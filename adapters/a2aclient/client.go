@@ -16,11 +16,11 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/nexus-protocol/nexus/adapters/internal/a2awire"
+	"github.com/nexus-protocol/nexus/adapters/internal/retryafter"
 	"github.com/nexus-protocol/nexus/domain/task"
 	"github.com/nexus-protocol/nexus/ports"
 )
@@ -321,7 +321,7 @@ func statusError(res *http.Response) error {
 	}
 	e := &ports.CallError{Code: task.ErrAgent, Message: fmt.Sprintf("the agent answered HTTP %d", res.StatusCode)}
 	if slices.Contains(passing, res.StatusCode) {
-		e.Retryable, e.RetryAfter = true, retryAfter(res.Header.Get("Retry-After"))
+		e.Retryable, e.RetryAfter = true, retryafter.Wait(res.Header.Get("Retry-After"), maxRetryAfter)
 		return e
 	}
 	no := &refusal{CallError: e, http: res.StatusCode}
@@ -386,20 +386,6 @@ func (r *refusal) operation(rest bool) bool {
 // callBack tells whether it may be the place to call back at that the agent does not take.
 func (r *refusal) callBack() bool {
 	return r.rpc == codePush || r.rpc == codeParams || r.reason == "PUSH_NOTIFICATION_NOT_SUPPORTED" || r.http == http.StatusBadRequest
-}
-
-// retryAfter reads a Retry-After header, seconds or a date.
-func retryAfter(s string) time.Duration {
-	var d time.Duration
-	switch n, err := strconv.Atoi(s); {
-	case err == nil || errors.Is(err, strconv.ErrRange): // then n is as far as it goes
-		d = time.Duration(min(n, int(maxRetryAfter.Seconds()))) * time.Second
-	default:
-		if at, err := http.ParseTime(s); err == nil {
-			d = time.Until(at)
-		}
-	}
-	return min(max(d, 0), maxRetryAfter)
 }
 
 // noConnection tells errors after which another path of the same host need not be tried.

@@ -44,24 +44,25 @@ func (g *Gateway) serveCallBack(w http.ResponseWriter, r *http.Request) {
 		err = g.engine.Gateway.CalledBack(r.Context(), strings.ToLower(r.PathValue("taskId")), shownToken(r))
 	}
 	if err != nil {
-		g.refuseCallBack(w, r, err)
+		g.refusePlainly(w, r, err)
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// statuses of faults at this door, which speaks no JSON-RPC.
+// statuses of faults where no JSON-RPC is spoken.
 var statuses = map[fault.Kind]int{
-	fault.Invalid: http.StatusBadRequest, fault.Unauthenticated: http.StatusUnauthorized, fault.NotFound: http.StatusNotFound,
+	fault.Invalid: http.StatusBadRequest, fault.Unauthenticated: http.StatusUnauthorized, fault.Forbidden: http.StatusForbidden, fault.NotFound: http.StatusNotFound,
 	fault.TooLarge: http.StatusRequestEntityTooLarge, fault.Unsupported: http.StatusUnsupportedMediaType, fault.RateLimited: http.StatusTooManyRequests,
 	fault.Unavailable: http.StatusServiceUnavailable,
 }
 
-func (g *Gateway) refuseCallBack(w http.ResponseWriter, r *http.Request, err error) {
+// refusePlainly answers with an error as the HTTP API does.
+func (g *Gateway) refusePlainly(w http.ResponseWriter, r *http.Request, err error) {
 	f, ok := fault.As(err)
 	if !ok || statuses[f.Kind] == 0 {
 		if r.Context().Err() == nil {
-			g.log.ErrorContext(r.Context(), "a call-back failed", "error", err)
+			g.log.ErrorContext(r.Context(), "an a2a request failed", "error", err)
 		}
 		g.write(w, r, http.StatusInternalServerError, object{"error": object{"code": fault.CodeInternal, "message": "internal error"}})
 		return

@@ -41,22 +41,45 @@ func (g *Gateway) serveCard(w http.ResponseWriter, r *http.Request) {
 	if id := r.PathValue("agentId"); id != "" {
 		found, err := g.engine.Gateway.Agent(r.Context(), strings.ToLower(id))
 		if err != nil {
-			e, _ := errorOf(err)
-			g.write(w, r, http.StatusNotFound, object{"error": object{"code": "AGENT_NOT_FOUND", "message": e.Message}})
+			g.refusePlainly(w, r, err)
 			return
 		}
 		if a = &found; a.UpdatedAt.After(changed) {
 			changed = a.UpdatedAt
 		}
 	}
-	version := strings.TrimSpace(r.Header.Get("A2A-Version"))
-	card, err := g.signed(g.cardOf(a, nil), strings.HasPrefix(version, "1."))
+	card, err := g.signed(g.cardOf(a, nil), only1(r))
 	if err != nil {
 		g.refuse(w, r, nil, err)
 		return
 	}
 	w.Header().Set("Vary", "A2A-Version")
 	g.publish(w, r, card, changed)
+}
+
+// only1 tells whether a caller wants a card of 1.0 alone.
+func only1(r *http.Request) bool {
+	return strings.HasPrefix(strings.TrimSpace(r.Header.Get("A2A-Version")), "1.")
+}
+
+// serveExtendedCard serves what extendedCard answers with, without JSON-RPC.
+func (g *Gateway) serveExtendedCard(w http.ResponseWriter, r *http.Request) {
+	c := &call{g: g, agent: strings.ToLower(r.PathValue("agentId")), speaks: v03}
+	if only1(r) {
+		c.speaks = v10
+	}
+	err := c.admit(r.Context(), r)
+	var card any
+	if err == nil {
+		card, err = c.extendedCard(r.Context())
+	}
+	if err != nil {
+		g.refusePlainly(w, r, err)
+		return
+	}
+	w.Header().Set("Vary", "A2A-Version, Authorization")
+	w.Header().Set("Cache-Control", "private, no-store")
+	g.write(w, r, http.StatusOK, card)
 }
 
 // publish answers with something that is for everybody, and may be kept for a minute.

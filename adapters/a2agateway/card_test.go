@@ -146,6 +146,29 @@ func TestExtendedCard(t *testing.T) {
 			assert.Equal(t, true, card["capabilities"].(object)["extendedAgentCard"])
 		}
 	}
+	// The same below the door, without JSON-RPC.
+	for _, at := range []string{"/api/v1/a2a", door(dear)} {
+		for _, path := range []string{at + "/v1/card", at + "/v1/card/"} {
+			for _, header := range []string{"", "Bearer nxk_wrong", "Basic eA=="} {
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url+path, nil)
+				require.NoError(t, err)
+				req.Header.Set("Authorization", header)
+				resp, err := http.DefaultTransport.RoundTrip(req) // follows no redirect
+				require.NoError(t, err)
+				var refused struct{ Error struct{ Code string } }
+				require.NoError(t, json.NewDecoder(resp.Body).Decode(&refused))
+				require.NoError(t, resp.Body.Close())
+				assert.Equal(t, http.StatusUnauthorized, resp.StatusCode, path)
+				assert.Equal(t, "Bearer", resp.Header.Get("WWW-Authenticate"))
+				assert.Equal(t, "UNAUTHORIZED", refused.Error.Code)
+			}
+			both, h := r.read(path, auth...)
+			assert.Equal(t, r.call(at, "agent/getAuthenticatedExtendedCard", object{}, auth...).result(), both)
+			assert.Contains(t, h.Get("Cache-Control"), "private", "it is not for everybody")
+			only, _ := r.read(path, append(auth, "A2A-Version", "1.0")...)
+			assert.Equal(t, r.call(at, "GetExtendedAgentCard", object{}, auth...).result(), only)
+		}
+	}
 	open, _ := r.read("/.well-known/agent-card.json")
 	assert.Len(t, open["skills"], 1)
 }

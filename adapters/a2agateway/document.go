@@ -214,6 +214,9 @@ const (
 	textCodes = "Errors are JSON-RPC's, with HTTP 200 unless one of the statuses below says more: -32700 no JSON, -32600 no request, -32601 no such method, -32602 wrong params (or no such agent), -32603 our failure; " +
 		"A2A's -32001 no such task, -32002 not cancelable, -32003 no push notifications, -32004 unsupported, -32005 content type, -32006 the agent's answer cannot be used, -32007 no extended card, -32009 version; and -32000 for the rest, with ErrorInfo in data, -31401 no or a wrong key, -31403 not allowed."
 	headerVersion = "0.3 or 1.0; without it 0.3. Methods are told apart by their names anyway."
+	noAgent       = "AGENT_NOT_FOUND: no such agent."
+	noKey         = "UNAUTHORIZED: no or a wrong key."
+	noScope       = "FORBIDDEN: the key may not read agents."
 	headerKey     = "Bearer and an API key: for agents with a price, lists and extended cards."
 )
 
@@ -249,17 +252,31 @@ func routes() []Route {
 		},
 	}
 	const cards = "With A2A-Version 1.0 there is nothing but 1.0 in it, else both versions can read it."
-	for _, c := range [][2]string{{"a2a-card", wellKnown}, {"a2a-card-older", olderCard}} {
-		id, path := c[0], c[1]
+	for _, c := range []struct{ id, path, of string }{
+		{"a2a-card", wellKnown, ""}, {"a2a-card-older", olderCard, ""}, {"a2a-card-door", "", pathOpen},
+	} {
+		path := c.of + c.path
 		out = append(out, Route{
-			Method: http.MethodGet, Path: path, ID: id, Summary: "The platform's agent card", Text: cards, Params: map[string]string{"A2A-Version": "0.3 or 1.0."},
+			Method: http.MethodGet, Path: path, Slash: c.path == "", ID: c.id, Summary: "The platform's agent card", Text: cards, Params: map[string]string{"A2A-Version": "0.3 or 1.0."},
 			Answers: map[int]any{http.StatusOK: a2aCard{}, http.StatusNotModified: nil}, Says: map[int]string{http.StatusOK: "The card.", http.StatusNotModified: "It is as If-None-Match or If-Modified-Since has it."},
 		}, Route{
-			Method: http.MethodGet, Path: pathAgent + path, ID: id + "-agent", Summary: "One agent's card", Text: cards, Params: map[string]string{"agentId": "The agent's id.", "A2A-Version": "0.3 or 1.0."},
+			Method: http.MethodGet, Path: pathAgent + c.path, Slash: c.path == "", ID: c.id + "-agent", Summary: "One agent's card", Text: cards, Params: map[string]string{"agentId": "The agent's id.", "A2A-Version": "0.3 or 1.0."},
 			Answers: map[int]any{http.StatusOK: a2aCard{}, http.StatusNotModified: nil, http.StatusNotFound: a2aRefusal{}},
-			Says:    map[int]string{http.StatusOK: "The card.", http.StatusNotModified: "It is as If-None-Match or If-Modified-Since has it.", http.StatusNotFound: "AGENT_NOT_FOUND: no such agent."},
+			Says:    map[int]string{http.StatusOK: "The card.", http.StatusNotModified: "It is as If-None-Match or If-Modified-Since has it.", http.StatusNotFound: noAgent},
 		})
 	}
+	const extended = "What the methods for the extended card answer with, where 0.3 has it for those who speak no JSON-RPC."
+	out = append(out, Route{
+		Method: http.MethodGet, Path: pathOpen + moreCard, Slash: true, ID: "a2a-card-extended", Summary: "The platform's extended agent card", Text: extended + " " + cards,
+		Params:  map[string]string{"A2A-Version": "0.3 or 1.0.", "Authorization": headerKey},
+		Answers: map[int]any{http.StatusOK: a2aCard{}, http.StatusUnauthorized: a2aRefusal{}, http.StatusForbidden: a2aRefusal{}},
+		Says:    map[int]string{http.StatusOK: "The card.", http.StatusUnauthorized: noKey, http.StatusForbidden: noScope},
+	}, Route{
+		Method: http.MethodGet, Path: pathAgent + moreCard, Slash: true, ID: "a2a-card-extended-agent", Summary: "One agent's extended card", Text: extended + " " + cards,
+		Params:  map[string]string{"agentId": "The agent's id.", "A2A-Version": "0.3 or 1.0.", "Authorization": headerKey},
+		Answers: map[int]any{http.StatusOK: a2aCard{}, http.StatusUnauthorized: a2aRefusal{}, http.StatusForbidden: a2aRefusal{}, http.StatusNotFound: a2aRefusal{}},
+		Says:    map[int]string{http.StatusOK: "The card.", http.StatusUnauthorized: noKey, http.StatusForbidden: noScope, http.StatusNotFound: noAgent},
+	})
 	out = append(out, Route{
 		Method: http.MethodGet, Path: pathKeys, ID: "a2a-keys", Summary: "The keys that cards are signed with",
 		Answers: map[int]any{http.StatusOK: a2aKeys{}, http.StatusNotModified: nil}, Says: map[int]string{http.StatusOK: "A JSON Web Key Set.", http.StatusNotModified: "It is as If-None-Match or If-Modified-Since has it."},

@@ -10,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -68,15 +67,19 @@ const (
 	pathAgent = "/api/v1/a2a/agents/{agentId}"
 	wellKnown = "/.well-known/agent-card.json"
 	olderCard = "/.well-known/agent.json"
+	moreCard  = "/v1/card" // of 0.3's REST, which finds it below the door
 	pathKeys  = "/.well-known/jwks.json"
 )
 
 // ServeHTTP implements http.Handler for requests that were routed by one of Patterns.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
-		if r.URL.Path == pathKeys {
+		switch path := strings.TrimSuffix(r.URL.Path, "/"); {
+		case path == pathKeys:
 			g.serveKeys(w, r)
-		} else {
+		case strings.HasSuffix(path, moreCard):
+			g.serveExtendedCard(w, r)
+		default:
 			g.serveCard(w, r)
 		}
 		return
@@ -150,6 +153,7 @@ type call struct {
 	agent  string // of the URL; "" at the open door
 	speaks form
 	params fields
+	wait   time.Duration // for what comes of a message
 	// toTheEnd makes a stream go on when the agent asks back, as a subscription's does in 1.0.
 	toTheEnd bool
 }
@@ -192,6 +196,10 @@ var versions = map[string]bool{"": true, "0.3": true, "0.3.0": true, "1.0": true
 
 func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, req request) error {
 	ctx := r.Context()
+	c := &call{g: g, from: peer.Address(ctx), agent: strings.ToLower(r.PathValue("agentId")), params: req.params}
+	if err := c.admit(ctx, r); err != nil {
+		return err
+	}
 	if v := strings.TrimSpace(r.Header.Get("A2A-Version")); !versions[v] {
 		return &rpcError{Code: codeVersion, Message: "A2A-Version must be 0.3 or 1.0"}
 	}
@@ -205,22 +213,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, req request) err
 		}
 		return errNoID
 	}
-	c := &call{g: g, from: peer.Address(ctx), agent: strings.ToLower(r.PathValue("agentId")), speaks: method.speaks, params: req.params}
-	if auth := r.Header.Get("Authorization"); auth != "" {
-		scheme, token, _ := strings.Cut(auth, " ")
-		if !strings.EqualFold(scheme, "Bearer") {
-			return identity.Unauthorized()
-		}
-		var err error
-		if c.caller, err = g.engine.Identity.ByKey(ctx, strings.TrimSpace(token)); err != nil {
-			return err
-		}
-	}
-	if c.agent != "" { // also so that a wrong URL is told from a wrong task
-		if _, err := g.engine.Gateway.Agent(ctx, c.agent); err != nil {
-			return err
-		}
-	}
+	c.speaks = method.speaks
 	if method.stream {
 		v, err := method.follow(c, ctx)
 		if err != nil {
@@ -235,6 +228,28 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, req request) err
 	}
 	g.write(w, r, http.StatusOK, object{"jsonrpc": "2.0", "id": req.id, "result": result})
 	return nil
+}
+
+// admit finds out who asks. At the door of an agent with a price nothing is to be had without a credential, as its card says.
+func (c *call) admit(ctx context.Context, r *http.Request) error {
+	if auth := r.Header.Get("Authorization"); auth != "" {
+		scheme, token, _ := strings.Cut(auth, " ")
+		if !strings.EqualFold(scheme, "Bearer") {
+			return identity.Unauthorized()
+		}
+		var err error
+		if c.caller, err = c.g.engine.Identity.ByKey(ctx, strings.TrimSpace(token)); err != nil {
+			return err
+		}
+	}
+	if c.agent == "" {
+		return nil
+	}
+	a, err := c.g.engine.Gateway.Agent(ctx, c.agent) // also so that a wrong URL is told from a wrong task
+	if err == nil && a.Price > 0 && !c.caller.Known() {
+		err = identity.Unauthorized()
+	}
+	return err
 }
 
 // historyLength reads how many messages are wanted; nil is all.
@@ -267,7 +282,7 @@ func (c *call) send(ctx context.Context) (app.TaskView, error) {
 		return app.TaskView{}, err
 	}
 	in := app.SendMessage{
-		AgentID: c.agent, TaskID: strings.ToLower(m.taskID), ContextID: m.contextID, MessageID: m.id, Parts: m.parts, Address: c.from, Push: push,
+		AgentID: c.agent, TaskID: strings.ToLower(m.taskID), ContextID: m.contextID, MessageID: m.id, Parts: m.parts, Address: c.from, Push: push, Wait: c.wait,
 	}
 	for _, f := range []fields{outer, m.metadata} { // the first that says something counts
 		if in.AgentID == "" {
@@ -337,17 +352,12 @@ func (c *call) sendAndWait(ctx context.Context) (any, error) {
 	if err := errors.Join(conf.into("blocking", &blocking), conf.into("returnImmediately", &immediately)); err != nil {
 		return nil, err
 	}
+	if blocking && !immediately {
+		c.wait = c.g.opt.Wait
+	}
 	v, err := c.send(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if blocking && !immediately && !v.Status.Ended() && !v.AwaitsInput { // a message that comes again may find it so
-		if err := c.wait(ctx, v); err != nil {
-			return nil, err
-		}
-		if v, err = c.task(ctx, v.ID); err != nil {
-			return nil, err
-		}
 	}
 	if m := direct(v); m != nil {
 		return c.speaks.said(c.speaks.message(v.Task, *m)), nil
@@ -362,29 +372,6 @@ func direct(v app.TaskView) *task.Message {
 		return nil
 	}
 	return &v.Messages[1]
-}
-
-// wait waits for a task to end or to ask back, but not for ever.
-func (c *call) wait(ctx context.Context, v app.TaskView) error {
-	bounded, cancel := context.WithTimeout(ctx, c.g.opt.Wait)
-	defer cancel()
-	w, err := c.g.engine.Tasks.Watch(ctx, c.caller, v.ID, v.LastSeq)
-	if err != nil {
-		return err
-	}
-	defer w.Close()
-	for !w.Over() {
-		events, err := w.Next(bounded, nil)
-		switch {
-		case err != nil && bounded.Err() != nil && ctx.Err() == nil:
-			return nil // it takes longer: the caller gets it as it is
-		case err != nil:
-			return err
-		case slices.ContainsFunc(events, over):
-			return nil
-		}
-	}
-	return nil
 }
 
 func (c *call) get(ctx context.Context) (any, error) {

@@ -48,9 +48,10 @@ func newRig(t *testing.T, change ...func(*app.Config)) *rig {
 	r := &rig{t: t, agents: memory.NewAgents()}
 	store := memory.New()
 	events := inprocess.NewEvents()
+	now := time.Now() // of the limits: however long the test takes, nothing is allowed again
 	cfg := app.Config{
 		Store: store, Queue: inprocess.New(store, time.Now, inprocess.Options{}), Agents: r.agents, Guard: memory.OpenGuard{}, Schema: memory.Schemas{},
-		Hasher: memory.NewHasher(), Limits: memory.NewLimiter(time.Now), Events: events, Now: time.Now, NewID: memory.NewID, Random: rand.Reader, Sole: true,
+		Hasher: memory.NewHasher(), Limits: memory.NewLimiter(func() time.Time { return now }), Events: events, Now: time.Now, NewID: memory.NewID, Random: rand.Reader, Sole: true,
 		CallBackURL: func(id string) string { return a2agateway.CallBackURL("http://engine.example/", id) },
 	}
 	for _, c := range change {
@@ -298,11 +299,17 @@ func TestCredentials(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, credits.Whole(995), b.Available, "charged once")
 
-	// Nobody reads what is someone else's.
-	for _, method := range []string{"tasks/get", "GetTask", "tasks/cancel", "CancelTask", "tasks/resubscribe", "SubscribeToTask"} {
-		assert.Equal(t, -32001, r.call(door(dear), method, object{"id": mine["id"]}).code(), method)
+	// Nobody reads what is someone else's, and a stranger is told nothing at all where there is a price.
+	for _, method := range []string{"tasks/get", "GetTask", "tasks/cancel", "CancelTask", "tasks/resubscribe", "SubscribeToTask", "ListTasks", "no/such"} {
+		refused := r.call(door(dear), method, object{"id": mine["id"]})
+		assert.Equal(t, http.StatusUnauthorized, refused.status, method)
+		assert.Equal(t, "Bearer", refused.header.Get("WWW-Authenticate"), method)
+		if code := r.call("/api/v1/a2a", method, object{"id": mine["id"]}).code(); method != "ListTasks" && method != "no/such" {
+			assert.Equal(t, -32001, code, method)
+		}
 	}
-	assert.Equal(t, -32001, r.call(door(dear), "message/send", says("0.3", "n", "x", object{"taskId": mine["id"]})).code())
+	assert.Equal(t, -31401, r.call(door(dear), "message/send", says("0.3", "n", "x", object{"taskId": mine["id"]})).code())
+	assert.Equal(t, -32001, r.call("/api/v1/a2a", "message/send", says("0.3", "n", "x", object{"taskId": mine["id"]})).code())
 	assert.Equal(t, -31401, r.call(door(dear), "ListTasks", object{}).code())
 	other := r.register(r.owner, 0, nil)
 	assert.Equal(t, -32001, r.call(door(other), "tasks/get", object{"id": mine["id"]}, "Authorization", "Bearer "+r.key).code(), "it is another agent's")
@@ -332,6 +339,8 @@ func TestWhatIsRefused(t *testing.T) {
 		`{"jsonrpc":"2.0","method":"message/send","params":{"":"x"}}`:                                                                                                         -32602,
 		`{"jsonrpc":"2.0","id":{},"method":"tasks/get"}`:                                                                                                                      -32600,
 		`{"jsonrpc":"2.0","id":1.5,"method":"tasks/get"}`:                                                                                                                     -32600,
+		`{"jsonrpc":"2.0","id":1,"method":{"method":"tasks/get"}}`:                                                                                                            -32600,
+		`{"jsonrpc":"2.0","id":1,"method":1}`:                                                                                                                                 -32600,
 		`{"jsonrpc":"2.0","id":1,"method":"nothing"}`:                                                                                                                         -32601,
 		`{"jsonrpc":"2.0","id":1,"method":"tasks/get","params":[]}`:                                                                                                           -32602,
 		`{"jsonrpc":"2.0","id":1,"method":"tasks/get","params":{}}`:                                                                                                           -32602,
@@ -494,8 +503,12 @@ func TestCards(t *testing.T) {
 	a := r.register(r.owner, 100, nil)
 	for _, path := range []string{"", door(a)} {
 		var first string
-		for _, card := range []string{"/.well-known/agent-card.json", "/.well-known/agent.json"} {
-			resp, err := http.Get(r.url + path + card) //nolint:noctx // a test
+		at := path
+		if at == "" {
+			at = "/api/v1/a2a"
+		}
+		for _, card := range []string{path + "/.well-known/agent-card.json", path + "/.well-known/agent.json", at, at + "/"} {
+			resp, err := http.Get(r.url + card) //nolint:noctx // a test
 			require.NoError(t, err)
 			b, err := io.ReadAll(resp.Body)
 			require.NoError(t, err)
@@ -507,14 +520,10 @@ func TestCards(t *testing.T) {
 			assert.Equal(t, first, string(b))
 			var v object
 			require.NoError(t, json.Unmarshal(b, &v))
-			door := path
-			if door == "" {
-				door = "/api/v1/a2a"
-			}
-			assert.Equal(t, r.url+door, v["url"])
+			assert.Equal(t, r.url+at, v["url"])
 			assert.Len(t, v["supportedInterfaces"], 2)
 			assert.NotEmpty(t, v["skills"])
-			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url+path+card, nil)
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url+card, nil)
 			require.NoError(t, err)
 			req.Header.Set("If-None-Match", resp.Header.Get("ETag"))
 			again, err := http.DefaultClient.Do(req)
@@ -523,8 +532,10 @@ func TestCards(t *testing.T) {
 			assert.Equal(t, http.StatusNotModified, again.StatusCode)
 		}
 	}
-	resp, err := http.Get(r.url + "/api/v1/a2a/agents/nobody/.well-known/agent-card.json") //nolint:noctx // a test
-	require.NoError(t, err)
-	require.NoError(t, resp.Body.Close())
-	assert.Equal(t, http.StatusNotFound, resp.StatusCode)
+	for _, path := range []string{"/.well-known/agent-card.json", "", "/", "/v1/card"} {
+		resp, err := http.Get(r.url + "/api/v1/a2a/agents/nobody" + path) //nolint:noctx // a test
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		assert.Equal(t, http.StatusNotFound, resp.StatusCode)
+	}
 }

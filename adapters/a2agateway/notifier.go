@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/nexus-protocol/nexus/adapters/internal/retryafter"
 	"github.com/nexus-protocol/nexus/app"
 	"github.com/nexus-protocol/nexus/domain/task"
 	"github.com/nexus-protocol/nexus/ports"
@@ -18,6 +19,7 @@ const (
 	notifyTimeout  = 10 * time.Second
 	maxReception   = 64 << 10 // of what a receiver answers is read, so that the connection can be used again
 	sequence       = "sequence"
+	maxRetryAfter  = 24 * time.Hour // the engine heeds less
 	headerID       = "X-A2A-Notification-Id"
 	headerToken    = "X-A2A-Notification-Token"
 	headerTokenGo  = "A2A-Notification-Token" // as a2a-go has it
@@ -93,11 +95,10 @@ func (n *Notifier) Notify(ctx context.Context, in ports.Notification) error {
 	if res.StatusCode >= 200 && res.StatusCode < 300 {
 		return nil
 	}
-	failed := &ports.NotifyError{Reason: "it answered " + strconv.Itoa(res.StatusCode), Gone: res.StatusCode == http.StatusGone}
-	if seconds, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil && seconds > 0 {
-		failed.RetryAfter = time.Duration(min(seconds, 24*3600)) * time.Second
+	return &ports.NotifyError{
+		Reason: "it answered " + strconv.Itoa(res.StatusCode), Gone: res.StatusCode == http.StatusGone,
+		RetryAfter: retryafter.Wait(res.Header.Get("Retry-After"), maxRetryAfter),
 	}
-	return failed
 }
 
 // unreached says why no answer came, without what is said of the URL and of the inside.

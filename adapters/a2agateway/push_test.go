@@ -120,6 +120,24 @@ func TestNotifier(t *testing.T) {
 	}))
 }
 
+// A receiver may say in seconds or as a date when it wants to be told again.
+func TestNotifierHeedsRetryAfter(t *testing.T) {
+	n := a2agateway.NewNotifier(ssrfguard.New(true).Transport(), ssrfguard.ErrProhibited, "test")
+	for header, least := range map[string]time.Duration{"120": 2 * time.Minute, time.Now().Add(time.Hour).UTC().Format(http.TimeFormat): 30 * time.Minute} {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", header)
+			w.WriteHeader(http.StatusTooManyRequests)
+		}))
+		var failed *ports.NotifyError
+		err := n.Notify(t.Context(), ports.Notification{
+			Config: task.PushConfig{URL: srv.URL, Dialect: "1.0"}, Events: []task.Event{{Kind: task.EventStatus, Status: task.Running}},
+		})
+		srv.Close()
+		require.ErrorAs(t, err, &failed)
+		require.GreaterOrEqual(t, failed.RetryAfter, least, header)
+	}
+}
+
 // The address that is dialled is what counts, not the one that was checked.
 func TestNotifierIsGuarded(t *testing.T) {
 	h := newHook(t)

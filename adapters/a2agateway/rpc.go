@@ -149,10 +149,11 @@ type request struct {
 // readRequest reads a JSON-RPC request. What can be told of its id is there with an error too.
 func readRequest(body []byte) (request, error) {
 	req := request{id: json.RawMessage("null")}
-	if !json.Valid(body) {
-		return req, &rpcError{Code: codeParse, Message: "the body is not JSON"}
-	}
 	if err := strictjson.Check(body); err != nil {
+		var strict *strictjson.Error
+		if !errors.As(err, &strict) || !json.Valid(body) {
+			return req, &rpcError{Code: codeParse, Message: "the body is not JSON"}
+		}
 		return req, &rpcError{Code: codeRequest, Message: "the body cannot be taken: " + err.Error()}
 	}
 	if trimmed := bytes.TrimSpace(body); trimmed[0] == '[' {

@@ -461,9 +461,9 @@ func adminPage(p page, v adminView) templ.Component {
 							return templ_7745c5c3_Err
 						}
 						var templ_7745c5c3_Var23 string
-						templ_7745c5c3_Var23, templ_7745c5c3_Err = templ.JoinStringErrs("Shut out " + u.Email + "? Their sessions and keys stop working at once.")
+						templ_7745c5c3_Var23, templ_7745c5c3_Err = templ.JoinStringErrs("Shut out " + u.Email + "? Their sessions and keys stop working at once, and their agents are offline.")
 						if templ_7745c5c3_Err != nil {
-							return templ.Error{Err: templ_7745c5c3_Err, FileName: `admin.templ`, Line: 143, Col: 177}
+							return templ.Error{Err: templ_7745c5c3_Err, FileName: `admin.templ`, Line: 143, Col: 207}
 						}
 						_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var23))
 						if templ_7745c5c3_Err != nil {

@@ -96,6 +96,9 @@ func (d *dashboard) routes() []route {
 		{"GET /marketplace", true, d.market},
 		{"GET /marketplace/{id}", true, d.marketAgent},
 		{"/marketplace/", true, d.lost},
+		{"GET /docs", true, d.docs},
+		{"GET /docs/{page}", true, d.docs},
+		{"GET /docs/{folder}/{page}", true, d.docs},
 
 		{"GET /dashboard", false, d.home},
 		{"/dashboard/", false, d.lost},
@@ -287,6 +290,7 @@ func (d *dashboard) lost(*exchange) error {
 // page is what every page shows around its own content.
 type page struct {
 	Title   string
+	Summary string // for search engines; may be ""
 	Section string // the place in the menu
 	Theme   string // light, dark, or "" for what the system says
 	Path    string

@@ -814,7 +814,7 @@ func listingPage(p page, v listingView) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 77, "<p class=\"muted small\">Keys are made on the page of an agent of yours. <a href=\"/docs\">The API explained</a></p><dl class=\"facts\"><dt>Id</dt><dd class=\"mono\">")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 77, "<p class=\"muted small\">Keys are made on the page of an agent of yours. <a href=\"/docs/api\">The API explained</a></p><dl class=\"facts\"><dt>Id</dt><dd class=\"mono\">")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

@@ -305,14 +305,14 @@ func (s *server) mountAccounts() {
 	register(s, route{
 		method: "POST", path: "/api/v1/admin/users/{userId}/disable", access: session,
 		id: "disable-user", tag: tagAdmin, summary: "Disable a user", status: http.StatusOK,
-		text: "Sessions end, and neither keys nor passwords nor providers let the user in any more. Agents and tasks stay as they are. Nobody can disable themselves.",
+		text: "Sessions end, and neither keys nor passwords nor providers let the user in any more. Their agents are offline from then on; tasks that were begun go on. Nobody can disable themselves.",
 	}, func(ctx context.Context, in *userInput) (one[adminUserJSON], error) {
 		u, err := ids.DisableUser(ctx, callerOf(ctx), in.UserID)
 		return answer(adminUser(u), err)
 	})
 	register(s, route{
 		method: "POST", path: "/api/v1/admin/users/{userId}/enable", access: session,
-		id: "enable-user", tag: tagAdmin, summary: "Enable a user", status: http.StatusOK, text: "Takes back that the user was disabled.",
+		id: "enable-user", tag: tagAdmin, summary: "Enable a user", status: http.StatusOK, text: "Takes back that the user was disabled. Agents are online again once they answer or send a heartbeat.",
 	}, func(ctx context.Context, in *userInput) (one[adminUserJSON], error) {
 		u, err := ids.EnableUser(ctx, callerOf(ctx), in.UserID)
 		return answer(adminUser(u), err)

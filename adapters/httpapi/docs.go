@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"bytes"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -29,39 +28,56 @@ func (s *server) mountDocs() {
 		x.Header().Set("Content-Type", typeJSON)
 		_, _ = x.Write(b) // whoever does not read it is gone
 	})
-	page := sync.OnceValues(func() ([]byte, error) {
-		var b bytes.Buffer
-		err := pages.ExecuteTemplate(&b, "docs.html", s.docsPage())
-		return b.Bytes(), err
+	made := sync.OnceValue(s.docsPage)
+	s.page(route{
+		method: "GET", path: referencePath, access: public,
+		id: "get-docs", tag: tagDocs, summary: "The same for people", text: "Lists the routes, each with a link to the page of its group, and the error codes.", status: http.StatusOK,
+	}, func(x *exchange, r *http.Request) {
+		s.showPage(x, r, http.StatusOK, "docs.html", made())
 	})
 	s.page(route{
-		method: "GET", path: "/docs", access: public,
-		id: "get-docs", tag: tagDocs, summary: "The same for people", status: http.StatusOK,
+		method: "GET", path: referencePath + "/{group}", access: public,
+		id: "get-docs-group", tag: tagDocs, summary: "A group of routes for people", status: http.StatusOK, errors: []fault.Code{fault.CodeNotFound},
 	}, func(x *exchange, r *http.Request) {
-		html, err := page()
-		if err != nil {
-			s.fail(x, r, err)
-			return
+		all := made()
+		for _, group := range all.Groups {
+			if group.Anchor == r.PathValue("group") {
+				s.showPage(x, r, http.StatusOK, "docsgroup.html", docsGroupPage{all, group})
+				return
+			}
 		}
-		s.showHTML(x, http.StatusOK, html)
+		s.serveUnmatched(x, r)
 	})
-	if s.opt.Pages == nil {
+	if s.opt.Pages != nil {
+		return
+	}
+	for _, at := range []struct{ path, id string }{{"/{$}", "get-root"}, {"/docs", "get-docs-root"}} {
 		s.page(route{
-			method: "GET", path: "/{$}", access: public,
-			id: "get-root", tag: tagDocs, summary: "To the documentation", status: http.StatusSeeOther,
+			method: "GET", path: at.path, access: public,
+			id: at.id, tag: tagDocs, summary: "To the documentation", status: http.StatusSeeOther,
 		}, func(x *exchange, r *http.Request) {
-			http.Redirect(x, r, "/docs", http.StatusSeeOther)
+			http.Redirect(x, r, referencePath, http.StatusSeeOther)
 		})
 	}
 }
+
+// referencePath is where people read the OpenAPI document. Pages for people have the rest of /docs.
+const referencePath = "/docs/reference"
 
 // docsPage is the OpenAPI document as people read it.
 type docsPage struct {
 	Title   string
 	Version string
+	Around  bool // there are other pages at /docs
 	Text    []string
 	Groups  []docsGroup
 	Codes   []docsCode
+}
+
+// docsGroupPage is one group of it.
+type docsGroupPage struct {
+	docsPage
+	Group docsGroup
 }
 
 type docsGroup struct {
@@ -97,7 +113,7 @@ type docsCode struct {
 
 func (s *server) docsPage() docsPage {
 	doc := s.api.OpenAPI()
-	page := docsPage{Title: doc.Info.Title, Version: doc.Info.Version, Text: strings.Split(doc.Info.Description, "\n\n"), Codes: docsCodes(fault.Codes())}
+	page := docsPage{Title: doc.Info.Title, Version: doc.Info.Version, Around: s.opt.Pages != nil, Text: strings.Split(doc.Info.Description, "\n\n"), Codes: docsCodes(fault.Codes())}
 	for _, tag := range doc.Tags {
 		group := docsGroup{Name: tag.Name, Anchor: strings.ToLower(strings.ReplaceAll(tag.Name, " ", "-")), Text: tag.Description}
 		for _, rt := range s.routes { // in the order in which they were added

@@ -92,7 +92,7 @@ func (s *server) documentOpen(o OpenRoute, success int) {
 func (s *server) page(rt route, serve func(x *exchange, r *http.Request)) {
 	s.handle(rt, serve)
 	doc := s.api.OpenAPI()
-	responses := errorResponses([]fault.Code{fault.CodeInternal}, doc.Components.Schemas.Schema(reflect.TypeFor[errorJSON](), true, ""))
+	responses := errorResponses(append([]fault.Code{fault.CodeInternal}, rt.errors...), doc.Components.Schemas.Schema(reflect.TypeFor[errorJSON](), true, ""))
 	media, schema := cmp.Or(rt.media, "text/html"), &huma.Schema{Type: huma.TypeString}
 	if media == typeJSON {
 		schema = &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true}

@@ -44,7 +44,7 @@ type Options struct {
 	// Open are routes that need no credential, such as the A2A gateway's.
 	Open []OpenRoute
 	// Pages, if set, serves pages for people, by their patterns, such as the dashboard's. It looks at the session itself,
-	// and its front page takes the place of the one here.
+	// and its front page and its /docs take the place of those here, which lead to the API's reference.
 	Pages   http.Handler
 	PagesAt []string
 	// Streams bound the streams of events.
@@ -227,7 +227,7 @@ func (s *server) serveUnmatched(x *exchange, r *http.Request) {
 		s.fail(x, r, fault.New(fault.NotFound, fault.CodeMethodNotAllowed, "there is no %s here; use one of %s", shorten(r.Method, 16), allow))
 		return
 	}
-	s.fail(x, r, fault.New(fault.NotFound, fault.CodeNotFound, "there is no such route; /docs lists those there are"))
+	s.fail(x, r, fault.New(fault.NotFound, fault.CodeNotFound, "there is no such route; /docs/reference lists those there are"))
 }
 
 // rescue answers a request whose handler panicked.

@@ -41,9 +41,10 @@ import (
 // testEngine is an engine in memory whose worker does not run.
 func testEngine(t *testing.T, store ports.Store) *app.Engine {
 	t.Helper()
+	now := time.Now() // of the limits: however long the test takes, nothing is allowed again
 	e, err := app.New(app.Config{
 		Store: store, Queue: inprocess.New(store, time.Now, inprocess.Options{}), Agents: memory.NewAgents(), Guard: memory.OpenGuard{},
-		Schema: memory.Schemas{}, Hasher: memory.NewHasher(), Limits: memory.NewLimiter(time.Now), Now: time.Now, NewID: memory.NewID, Random: rand.Reader,
+		Schema: memory.Schemas{}, Hasher: memory.NewHasher(), Limits: memory.NewLimiter(func() time.Time { return now }), Now: time.Now, NewID: memory.NewID, Random: rand.Reader,
 	})
 	require.NoError(t, err)
 	return e
@@ -144,7 +145,7 @@ func TestNoRouteIsPublicByMistake(t *testing.T) {
 	slices.Sort(open)
 	assert.Equal(t, []string{
 		"GET /api/v1/billing/packages", "GET /api/v1/health", "GET /assets/{file}", "GET /auth/callback/{provider}", "GET /auth/forgot-password", "GET /auth/login", "GET /auth/reset-password", "GET /auth/signup",
-		"GET /auth/verify-email", "GET /auth/ways", "GET /auth/with/{provider}", "GET /billing/return", "GET /docs", "GET /livez", "GET /openapi.json", "GET /readyz", "GET /{$}",
+		"GET /auth/verify-email", "GET /auth/ways", "GET /auth/with/{provider}", "GET /billing/return", "GET /docs", "GET /docs/reference", "GET /docs/reference/{group}", "GET /livez", "GET /openapi.json", "GET /readyz", "GET /{$}",
 		"POST /api/v1/billing/webhook", "POST /auth/forgot-password", "POST /auth/login", "POST /auth/logout", "POST /auth/reset-password", "POST /auth/signup", "POST /auth/token", "POST /auth/verify-email",
 	}, open)
 }
@@ -170,7 +171,7 @@ func TestEveryRouteIsInTheDocument(t *testing.T) {
 	}
 	text := ask(s, "GET", "/openapi.json", "").Body.String()
 	require.NoError(t, json.Unmarshal([]byte(text), &doc))
-	page := ask(s, "GET", "/docs", "").Body.String()
+	page := ask(s, "GET", "/docs/reference", "").Body.String()
 	for _, rt := range s.routes {
 		if rt.path == assetPath {
 			continue
@@ -183,8 +184,9 @@ func TestEveryRouteIsInTheDocument(t *testing.T) {
 		assert.Contains(t, page, "<code>"+rt.path[:len(path)]+"</code>", "%s %s", rt.method, rt.path)
 	}
 	assert.Contains(t, doc.Components.Schemas, "OpenAnswer")
+	group := ask(s, "GET", "/docs/reference/open", "").Body.String()
 	for _, words := range []string{"It is a teapot.", "What is said.", "A word.", "Of others.", "Whose."} {
-		assert.Contains(t, page, words)
+		assert.Contains(t, group, words)
 		assert.Contains(t, text, words)
 	}
 	assert.Equal(t, http.StatusTeapot, ask(s, "POST", "/open/x/", "{}").Code)
@@ -481,7 +483,7 @@ func TestAccessLog(t *testing.T) {
 
 func TestPagesUseWhatThePolicyAllows(t *testing.T) {
 	s := New(testEngine(t, memory.New()), Options{})
-	for _, path := range []string{"/docs", "/auth/login", "/auth/signup", "/auth/forgot-password"} {
+	for _, path := range []string{"/docs/reference", "/docs/reference/tasks", "/auth/login", "/auth/signup", "/auth/forgot-password"} {
 		w := ask(s, "GET", path, "")
 		assert.NotRegexp(t, `<style|style="|<script`, w.Body.String(), path)
 		assert.Contains(t, w.Header().Get("Content-Security-Policy"), "style-src 'self'", path)

@@ -41,7 +41,9 @@ func newSite(t *testing.T, opt httpapi.Options) *site {
 		idp: memory.NewProvider(ports.ProviderInfo{Name: "fake", Title: "Fake & Co", Issuer: "https://id.example.com", Redirect: true, Token: true}),
 	}
 	opt.Logger = s.log.logger()
+	now := time.Now() // of the limits: however long the test takes, nothing is allowed again
 	engine := newEngine(t, func(c *app.Config) {
+		c.Limits = memory.NewLimiter(func() time.Time { return now })
 		c.Mailer, c.Providers, c.PublicURL = s.mails, []ports.IdentityProvider{s.idp}, "https://nexus.example.com"
 	})
 	srv := httptest.NewServer(httpapi.New(engine, opt))

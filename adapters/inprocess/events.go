@@ -20,6 +20,9 @@ func NewEvents() *Events { return &Events{} }
 // Publish implements ports.Events.
 func (e *Events) Publish(streams ...string) { e.hub.Wake(streams...) }
 
+// PublishElsewhere implements ports.Events: there is nowhere else.
+func (e *Events) PublishElsewhere(...string) {}
+
 // Subscribe implements ports.Events.
 func (e *Events) Subscribe(stream string) ports.Subscription { return e.hub.Subscribe(stream) }
 

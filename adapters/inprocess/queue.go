@@ -35,6 +35,7 @@ type Queue struct {
 	now   func() time.Time
 	opt   Options
 	wake  chan struct{}
+	swept ports.Ref // the first of what the last sweep took in, if that was as much as one takes
 
 	mu    sync.Mutex
 	known map[string]time.Time // the time at which each job in the heaps is to run
@@ -138,7 +139,8 @@ func (q *Queue) run(ctx context.Context, id string, handle func(ctx context.Cont
 	}
 }
 
-// sweep takes in what the store says is due. more is true when there may be yet more.
+// sweep takes in what the store says is due. more is true when there may be yet more, and what the last sweep took in is
+// not still there: handlers may leave jobs as they are, for later.
 func (q *Queue) sweep(ctx context.Context) (more bool) {
 	refs, err := q.store.Read().Jobs.Due(ctx, q.now(), sweepBatch)
 	if err != nil {
@@ -148,7 +150,13 @@ func (q *Queue) sweep(ctx context.Context) (more bool) {
 		return false
 	}
 	q.Dispatch(refs...)
-	return len(refs) == sweepBatch
+	if len(refs) < sweepBatch {
+		q.swept = ports.Ref{}
+		return false
+	}
+	again := refs[0] == q.swept
+	q.swept = refs[0]
+	return !again
 }
 
 func (q *Queue) hasReady() bool {

@@ -137,6 +137,67 @@ func TestWhatLockstepCosts(t *testing.T) {
 	require.EqualValues(t, 2, after.RoundTrips-before.RoundTrips, "accounts; everything else with the COMMIT")
 }
 
+// A task that ends locks itself, its agent's evidence and the money of two users: in one round trip, when that was said before.
+func TestWhatIsExpectedCostsOneRoundTrip(t *testing.T) {
+	t.Parallel()
+	s := open(t, migrated(t), postgres.WithWriters(1))
+	end := func(i int, expects bool) func() error {
+		v, events := newTask(t, fmt.Sprint("t", i))
+		user, agent := fmt.Sprint("u", i), fmt.Sprint("a", i)
+		require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+			if err := grant(ctx, tx, user); err != nil {
+				return err
+			}
+			if err := tx.Agents.Insert(ctx, registry.Agent{ID: agent, OwnerUserID: "o", Status: registry.Online, Name: "A", CreatedAt: now(), UpdatedAt: now()}); err != nil {
+				return err
+			}
+			return tx.Tasks.Insert(ctx, v, events)
+		}))
+		return func() error {
+			return s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+				if expects {
+					e := ports.Expected{TaskID: v.ID, EvidenceOf: agent, RequesterID: user, UserIDs: []string{user, "nobody yet"}}
+					if err := tx.Foresight.Expect(ctx, e); err != nil {
+						return err
+					}
+				}
+				got, err := tx.Tasks.Lock(ctx, v.ID)
+				if err != nil {
+					return err
+				}
+				require.Equal(t, v.ID, got.ID)
+				if _, _, _, err := tx.Trust.Lock(ctx, agent, user); err != nil {
+					return err
+				}
+				place, err := ledger.Hold{TaskID: v.ID, UserID: user, Amount: 10, Title: "x"}.Place(now())
+				if err != nil {
+					return err
+				}
+				return tx.Ledger.Post(ctx, place.Stamp(memory.NewID))
+			})
+		}
+	}
+	trips := func(units ...func() error) int64 {
+		require.NoError(t, units[0]()) // its statements are prepared
+		before := s.Stats()
+		for _, err := range companions(t, s, units[1:]...) {
+			require.NoError(t, err)
+		}
+		after := s.Stats()
+		require.EqualValues(t, 1, after.Commits-before.Commits)
+		return after.RoundTrips - before.RoundTrips
+	}
+	units := func(from int, expects func(i int) bool) (out []func() error) {
+		for i := range 20 {
+			out = append(out, end(from+i, expects(i)))
+		}
+		return out
+	}
+	require.EqualValues(t, 4, trips(units(0, func(int) bool { return false })...), "task; evidence; money; the rest and COMMIT")
+	require.EqualValues(t, 2, trips(units(100, func(int) bool { return true })...), "all of it; the rest and COMMIT")
+	require.EqualValues(t, 4, trips(units(200, func(i int) bool { return i%2 == 0 })...), "as long as one that says nothing")
+}
+
 func TestAFailingUnitHarmsNoNeighbour(t *testing.T) {
 	t.Parallel()
 	s := open(t, migrated(t), postgres.WithWriters(1))
@@ -539,17 +600,29 @@ func TestGroupsDoNotWaitInACircle(t *testing.T) {
 				place, capture = place.Stamp(memory.NewID), capture.Stamp(memory.NewID)
 				s := stores[r.IntN(len(stores))]
 				err = s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error { return tx.Ledger.Post(ctx, place) })
+				expects := r.IntN(3)
 				if err == nil {
 					err = s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
-						p, _, ok, err := tx.Trust.Lock(ctx, agent, "")
+						if expects > 0 { // some units say what they will lock, and some do not
+							e := ports.Expected{EvidenceOf: agent, UserIDs: []string{fmt.Sprint("u", from), fmt.Sprint("u", to)}}
+							if expects > 1 {
+								e.RequesterID = fmt.Sprint("u", from)
+							}
+							if err := tx.Foresight.Expect(ctx, e); err != nil {
+								return err
+							}
+						}
+						p, d, ok, err := tx.Trust.Lock(ctx, agent, fmt.Sprint("u", from))
 						if err != nil {
 							return err
 						}
+						d.Pair.Tasks++
+						d.OwnerUserID = "u0"
 						if !ok {
 							p = trust.Newcomer(agent, now(), trust.DefaultWeights())
 						}
 						p, e := trust.Apply(p, trust.Evidence{Type: trust.TaskCompleted, EventID: id, TaskID: id, At: now(), Took: time.Second, Limit: time.Minute}, trust.DefaultWeights())
-						if err := tx.Trust.Save(ctx, p, e, trust.Dealings{}); err != nil {
+						if err := tx.Trust.Save(ctx, p, e, d); err != nil {
 							return err
 						}
 						return tx.Ledger.Post(ctx, capture)
@@ -569,6 +642,21 @@ func TestGroupsDoNotWaitInACircle(t *testing.T) {
 		sum += p.Tasks.Completed
 	}
 	require.EqualValues(t, 36*25, sum, "no evidence is lost")
+	var dealt float64
+	require.NoError(t, stores[0].Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+		dealt = 0
+		for i := range agents {
+			for u := range users {
+				_, d, _, err := tx.Trust.Lock(ctx, fmt.Sprint("a", i), fmt.Sprint("u", u))
+				if err != nil {
+					return err
+				}
+				dealt += d.Pair.Tasks
+			}
+		}
+		return nil
+	}))
+	require.EqualValues(t, 36*25, dealt, "and none of what they had to do with each other")
 	imbalance, err := stores[0].Read().Ledger.Imbalance(t.Context())
 	require.NoError(t, err)
 	require.Zero(t, imbalance)

@@ -86,10 +86,15 @@ func New(client redis.UniversalClient, name string, opt Options) *Events {
 
 // Publish implements ports.Events.
 func (e *Events) Publish(streams ...string) {
+	e.hub.Wake(streams...)
+	e.PublishElsewhere(streams...)
+}
+
+// PublishElsewhere implements ports.Events.
+func (e *Events) PublishElsewhere(streams ...string) {
 	if len(streams) == 0 {
 		return
 	}
-	e.hub.Wake(streams...)
 	e.mu.Lock()
 	for _, s := range streams {
 		if e.all {

@@ -228,15 +228,21 @@ func deliveries(t *testing.T, s *shop, wanted int, r *mathrand.Rand) {
 			for left := pack.Price.Amount; r.IntN(3) == 0 && left > 0; {
 				n := 1 + r.Int64N(left)
 				its = append(its, s.stripe.Refund(id, n))
+				if r.IntN(3) == 0 { // and it does not come about
+					its = append(its, s.stripe.Return(id, []string{"failed", "canceled"}[r.IntN(2)], n)...)
+					continue
+				}
 				back, left = back+n, left-n
 			}
+			n := 1 + r.Int64N(pack.Price.Amount)
 			switch r.IntN(8) {
 			case 0:
-				n := 1 + r.Int64N(pack.Price.Amount)
-				its = append(its, s.stripe.Dispute(id, "lost", n))
+				its = append(its, s.stripe.Dispute(id, n, "lost")...)
 				back = min(back+n, pack.Price.Amount)
 			case 1:
-				its = append(its, s.stripe.Dispute(id, "won", pack.Price.Amount))
+				its = append(its, s.stripe.Dispute(id, pack.Price.Amount, "won")...)
+			case 2:
+				its = append(its, s.stripe.Dispute(id, n, "lost", "won")...)
 			}
 			reversed := credits.Amount((2*int64(pack.Credits)*back + pack.Price.Amount) / (2 * pack.Price.Amount)) // rounded half up
 			expect[i].Purchased += pack.Credits
@@ -329,6 +335,47 @@ func TestARefundOfSpentCreditsIsADebt(t *testing.T) {
 	require.Equal(t, http.StatusOK, s.deliver(paid))
 	require.Equal(t, "credited", s.settled(paid))
 	assert.Equal(t, credits.Whole(10), s.balance(c).Available)
+}
+
+// What Stripe takes back of a refund, and a dispute that is won after it was lost, bring the credits back.
+func TestWhatComesAgainIsCreditedAgain(t *testing.T) {
+	for name, open := range stores {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := openShop(t, open(t))
+			s.work()
+			c := s.user(1)
+			id := s.buy(c, "starter")
+			tell := func(e stripetest.Event) string {
+				require.Equal(t, http.StatusOK, s.deliver(e))
+				return s.settled(e)
+			}
+			require.Equal(t, "credited", tell(s.stripe.Pay(id, false)[0]))
+			require.Equal(t, "reversed", tell(s.stripe.Refund(id, 400)))
+			require.Equal(t, credits.Whole(1_600), s.balance(c).Available)
+			failed := s.stripe.Return(id, "failed", 400)
+			require.Equal(t, "returned", tell(failed[0]))
+			require.Equal(t, "noted", tell(failed[1]), "it is the same refund")
+			require.Equal(t, credits.Whole(2_000), s.balance(c).Available)
+			dispute := s.stripe.Dispute(id, 1000, "lost", "won")
+			require.Equal(t, "reversed", tell(dispute[0]))
+			require.Equal(t, credits.Whole(1_000), s.balance(c).Available)
+			require.Equal(t, "returned", tell(dispute[1]))
+			b := s.balance(c)
+			require.Equal(t, credits.Whole(2_000), b.Available)
+			require.Zero(t, b.Reversed)
+			list, err := s.Billing.Transactions(t.Context(), c, ledger.TypeReversal, app.Page{})
+			require.NoError(t, err)
+			amounts := []credits.Amount{}
+			for _, e := range list.Items {
+				amounts = append(amounts, e.Amount)
+			}
+			require.Equal(t, []credits.Amount{credits.Whole(1_000), credits.Whole(-1_000), credits.Whole(400), credits.Whole(-400)}, amounts)
+			report, err := s.Billing.Verify(t.Context(), nil)
+			require.NoError(t, err)
+			require.Empty(t, report.Findings)
+		})
+	}
 }
 
 // broken fails to post credits for a while.

@@ -202,6 +202,13 @@ type (
 		Currency       string    `json:"currency"`
 		PaymentIntent  reference `json:"payment_intent"`
 	}
+	refundObject struct {
+		ID            string    `json:"id"`
+		Amount        int64     `json:"amount"`
+		Currency      string    `json:"currency"`
+		Status        string    `json:"status"`
+		PaymentIntent reference `json:"payment_intent"`
+	}
 	disputeObject struct {
 		ID            string    `json:"id"`
 		Amount        int64     `json:"amount"`
@@ -263,15 +270,30 @@ func translateEvent(in stripe.Event) (billing.Event, error) {
 			return billing.Event{}, err
 		}
 		out.Kind, out.PaymentID, out.Amount = billing.EventRefunded, string(c.PaymentIntent), billing.Money{Amount: c.AmountRefunded, Currency: c.Currency}
-	case "charge.dispute.closed":
+	case "charge.refund.updated", "refund.updated", "refund.failed": // the same, as accounts of different age are told it
+		var r refundObject
+		if err := object(in, &r); err != nil {
+			return billing.Event{}, err
+		}
+		if r.Status != "failed" && r.Status != "canceled" {
+			return billing.Event{}, nil
+		}
+		out.Kind, out.RefundID, out.PaymentID = billing.EventReturned, r.ID, string(r.PaymentIntent)
+		out.Amount = billing.Money{Amount: r.Amount, Currency: r.Currency}
+	case "charge.dispute.closed", "charge.dispute.updated", "charge.dispute.funds_reinstated":
 		var d disputeObject
 		if err := object(in, &d); err != nil {
 			return billing.Event{}, err
 		}
-		if d.Status != "lost" {
+		switch d.Status {
+		case "lost":
+			out.Kind = billing.EventLost
+		case "won":
+			out.Kind = billing.EventWon
+		default:
 			return billing.Event{}, nil
 		}
-		out.Kind, out.DisputeID, out.PaymentID = billing.EventLost, d.ID, string(d.PaymentIntent)
+		out.DisputeID, out.PaymentID = d.ID, string(d.PaymentIntent)
 		out.Amount = billing.Money{Amount: d.Amount, Currency: d.Currency}
 	}
 	if out.Kind == "" || out.Payment() == "" { // a charge without a payment intent was made by someone else

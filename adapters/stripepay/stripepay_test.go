@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -142,10 +143,19 @@ func TestWhatEventsTell(t *testing.T) {
 	one, two := read(fake.Refund(c.SessionID, 300)), read(fake.Refund(c.SessionID, 300))
 	assert.Equal(t, []any{billing.EventRefunded, intent, int64(300)}, []any{one.Kind, one.PaymentID, one.Amount.Amount})
 	assert.Equal(t, int64(600), two.Amount.Amount, "all that was refunded so far")
-	lost := read(fake.Dispute(c.SessionID, "lost", 1000))
+	for _, e := range append(fake.Return(c.SessionID, "failed", 300), fake.Return(c.SessionID, "canceled", 300)...) {
+		back := read(e)
+		assert.Equal(t, []any{billing.EventReturned, intent, int64(300)}, []any{back.Kind, back.PaymentID, back.Amount.Amount})
+		assert.NotEmpty(t, back.RefundID)
+	}
+	assert.Empty(t, read(fake.Return(c.SessionID, "succeeded", 300)[0]).Kind, "what a refund says on its way")
+	ends := fake.Dispute(c.SessionID, 1000, "lost", "won")
+	lost, won := read(ends[0]), read(ends[1])
 	assert.Equal(t, []any{billing.EventLost, intent, int64(1000)}, []any{lost.Kind, lost.PaymentID, lost.Amount.Amount})
 	assert.NotEmpty(t, lost.DisputeID)
-	assert.Empty(t, read(fake.Dispute(c.SessionID, "won", 1000)).Kind)
+	assert.Equal(t, []any{billing.EventWon, intent, lost.DisputeID}, []any{won.Kind, won.PaymentID, won.DisputeID})
+	assert.True(t, won.At.After(lost.At))
+	assert.Empty(t, read(fake.Dispute(c.SessionID, 1000, "warning_closed")[0]).Kind)
 	assert.Empty(t, read(fake.Event("customer.created", map[string]any{"id": "cus_1", "email": stripetest.Canary})).Kind)
 	assert.Empty(t, read(fake.Event("charge.refunded", map[string]any{"id": "ch_1", "amount_refunded": 5, "currency": "usd"})).Kind, "no payment intent: not ours")
 	assert.Empty(t, read(fake.Event("checkout.session.completed", map[string]any{"id": "cs_other", "payment_status": "paid"})).Kind, "another product of the account")
@@ -170,6 +180,7 @@ func TestMalformedEvents(t *testing.T) {
 		`{"id":"","type":"charge.refunded","data":{"object":{"amount_refunded":5,"payment_intent":"pi_1"}}}`,
 		`{"id":"evt_1","type":"charge.refunded","data":{"object":{"amount_refunded":5,"payment_intent":"` + strings.Repeat("x", 300) + `"}}}`,
 		`{"id":"evt_1","type":"charge.dispute.closed","data":{"object":{"status":"lost","payment_intent":7}}}`, ``,
+		`{"id":"evt_1","type":"charge.refund.updated","data":{"object":{"status":"failed","amount":-5,"payment_intent":"pi_1"}}}`,
 	} {
 		e, err := p.Read(t.Context(), delivery(stripetest.Event{Body: []byte(body)}))
 		if err == nil {
@@ -185,7 +196,7 @@ func FuzzRead(f *testing.F) {
 	fake, p := open(f)
 	c, err := p.Begin(f.Context(), order("a"))
 	require.NoError(f, err)
-	for _, e := range append(fake.Pay(c.SessionID, true), fake.Refund(c.SessionID, 5), fake.Dispute(c.SessionID, "lost", 5)) {
+	for _, e := range slices.Concat(fake.Pay(c.SessionID, true), []stripetest.Event{fake.Refund(c.SessionID, 5)}, fake.Return(c.SessionID, "failed", 5), fake.Dispute(c.SessionID, 5, "lost", "won")) {
 		f.Add(e.Body, stripetest.Sign(e.Body, stripetest.WebhookSecret, time.Now()), true)
 	}
 	f.Add([]byte(`{"id":"e","type":"checkout.session.completed","data":null}`), "t=1,v1=00", true)

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -21,6 +22,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/nexus-protocol/nexus/domain/billing"
 	"github.com/nexus-protocol/nexus/domain/task"
 	"github.com/nexus-protocol/nexus/ports"
 )
@@ -28,6 +30,7 @@ import (
 var (
 	_ ports.Observer    = (*Metrics)(nil)
 	_ ports.AgentCaller = (*agents)(nil)
+	_ ports.Notifier    = (*notifications)(nil)
 )
 
 // MetricsOptions are the settings of NewMetrics; zero values are the defaults.
@@ -48,7 +51,9 @@ type Metrics struct {
 	duration *prometheus.HistogramVec
 	inFlight prometheus.Gauge
 	ended    *prometheus.CounterVec
+	paid     *prometheus.CounterVec
 	calls    *prometheus.HistogramVec
+	pushes   *prometheus.HistogramVec
 }
 
 // NewMetrics makes metrics that have seen nothing.
@@ -75,27 +80,43 @@ func NewMetrics(opt MetricsOptions) *Metrics {
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "nexus_tasks_ended_total", Help: "Tasks that this process ended, by the state they ended in.",
 		}, []string{"state"}),
+		paid: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "nexus_payment_events_total", Help: "Events of payments that this process did what follows from, by what came of them.",
+		}, []string{"outcome"}),
 		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "nexus_agent_call_duration_seconds", Help: "Calls of agents, by what was asked of them and what came of it.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
 		}, []string{"operation", "outcome"}),
+		pushes: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "nexus_push_duration_seconds", Help: "Push notifications that were sent, by what came of it.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}, []string{"outcome"}),
+	}
+	for _, outcome := range []string{pushTaken, pushRefused, pushGone} {
+		m.pushes.WithLabelValues(outcome) // shown as 0 from the start
 	}
 	for _, s := range task.Statuses() {
 		if s.Ended() {
 			m.ended.WithLabelValues(string(s)) // shown as 0 from the start
 		}
 	}
+	for _, o := range billing.Outcomes() {
+		m.paid.WithLabelValues(string(o))
+	}
 	build := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "nexus_build_info", Help: "1; the labels say what was built, and by which Go.",
 		ConstLabels: prometheus.Labels{"version": opt.Version, "goversion": runtime.Version()},
 	}, func() float64 { return 1 })
-	m.registry.MustRegister(m.requests, m.duration, m.inFlight, m.ended, m.calls, build, newStoreCollector(opt),
+	m.registry.MustRegister(m.requests, m.duration, m.inFlight, m.ended, m.paid, m.calls, m.pushes, build, newStoreCollector(opt),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
 // TaskEnded implements ports.Observer.
 func (m *Metrics) TaskEnded(t task.Task) { m.ended.WithLabelValues(string(t.Status)).Inc() }
+
+// PaymentHeard implements ports.Observer.
+func (m *Metrics) PaymentHeard(o billing.Outcome) { m.paid.WithLabelValues(string(o)).Inc() }
 
 // Door is who may read the metrics; the zero value lets everyone.
 type Door struct {
@@ -289,5 +310,44 @@ func (a *agents) Cancel(ctx context.Context, c ports.Call) error {
 	ctx, done := a.begin(ctx, opCancel, c.TaskID)
 	err := a.inner.Cancel(ctx, c)
 	done(ports.AnswerDone, err)
+	return err
+}
+
+// What comes of a push notification.
+const (
+	pushTaken    = "taken"
+	pushRefused  = "refused" // it is sent again
+	pushGone     = "gone"    // and will not be
+	pushCanceled = "canceled"
+)
+
+// Notifications watches over the push notifications that are sent. m may be nil.
+func Notifications(inner ports.Notifier, m *Metrics) ports.Notifier {
+	if m == nil {
+		return inner
+	}
+	return &notifications{inner, m}
+}
+
+type notifications struct {
+	inner ports.Notifier
+	m     *Metrics
+}
+
+// Notify implements ports.Notifier.
+func (n *notifications) Notify(ctx context.Context, in ports.Notification) error {
+	began, outcome := time.Now(), pushTaken
+	err := n.inner.Notify(ctx, in)
+	var failed *ports.NotifyError
+	switch {
+	case err == nil:
+	case errors.As(err, &failed) && failed.Gone:
+		outcome = pushGone
+	case failed != nil:
+		outcome = pushRefused
+	default:
+		outcome = pushCanceled
+	}
+	n.m.pushes.WithLabelValues(outcome).Observe(time.Since(began).Seconds())
 	return err
 }

@@ -554,6 +554,7 @@ func TestMetricsAfterATaskAndWithoutADatabase(t *testing.T) {
 		{0, "nexus_tasks_open", []string{"state", "assigned"}},
 		{1, "nexus_tasks_ended_total", []string{"state", "completed"}},
 		{0, "nexus_tasks_ended_total", []string{"state", "failed"}},
+		{0, "nexus_payment_events_total", []string{"outcome", "refused"}},
 		{1, "nexus_jobs", []string{"priority", "interactive", "state", "running"}},
 		{0, "nexus_jobs", []string{"priority", "interactive", "state", "waiting"}},
 		{1, "nexus_jobs", []string{"priority", "housekeeping", "state", "later"}},
@@ -666,6 +667,32 @@ func TestTheDoor(t *testing.T) {
 	require.Equal(t, 405, ask(telemetry.Door{}, "POST", "/metrics", "x", ""))
 	require.Equal(t, 404, ask(telemetry.Door{}, "GET", "/", "x", ""))
 	require.Equal(t, 404, ask(telemetry.Door{}, "GET", "/debug/pprof/", "x", ""))
+}
+
+type receivers func(ports.Notification) error
+
+// Notify implements ports.Notifier.
+func (f receivers) Notify(_ context.Context, n ports.Notification) error { return f(n) }
+
+func TestPushNotificationsAreCountedByWhatCameOfThem(t *testing.T) {
+	t.Parallel()
+	m := telemetry.NewMetrics(telemetry.MetricsOptions{})
+	answers := map[string]error{
+		"taken": nil, "refused": &ports.NotifyError{Reason: "secret"}, "gone": fmt.Errorf("secret: %w", &ports.NotifyError{Reason: "secret", Gone: true}), "canceled": context.Canceled,
+	}
+	n := telemetry.Notifications(receivers(func(n ports.Notification) error { return answers[n.Config.Name] }), m)
+	before, _ := scrape(t, m)
+	require.Contains(t, before, `nexus_push_duration_seconds_count{outcome="refused"} 0`, "an alert can tell none from unknown")
+	for outcome, err := range answers {
+		require.Equal(t, err, n.Notify(t.Context(), ports.Notification{Config: task.PushConfig{Name: outcome, URL: "http://secret.example"}}))
+	}
+	text, families := scrape(t, m)
+	for outcome := range answers {
+		require.InDelta(t, 1, value(t, families, "nexus_push_duration_seconds", "outcome", outcome), 0)
+	}
+	require.NotContains(t, text, "secret")
+	same := receivers(func(ports.Notification) error { return nil })
+	require.IsType(t, same, telemetry.Notifications(same, nil))
 }
 
 // The dashboard shows what there is, by its right name and labels.

@@ -112,7 +112,7 @@ func runDemo(e *env, engine *app.Engine, base string) error {
 	if err := saveDemo(path, state); err != nil {
 		return err
 	}
-	fmt.Fprintf(e.out, demoText, base, state.Email, state.Password, state.Key, state.OwnerKey, base, echoAgent.ID, base, base, base, base, echoAgent.ID, base)
+	fmt.Fprintf(e.out, demoText, base, state.Email, state.Password, state.Key, state.OwnerKey, base, echoAgent.ID, base, base, base, base, echoAgent.ID, base, state.Agents["Worker"])
 	<-e.Done()
 	return nil
 }
@@ -126,7 +126,7 @@ Open it in a browser and log in:
 
 Paste this to try it. The first gives a task to the echo agent for 10 credits, the second reads its result:
 
-  export NEXUS_KEY=%[4]s OWNER_KEY=%[5]s
+  export NEXUS_URL=%[1]s NEXUS_KEY=%[4]s OWNER_KEY=%[5]s ECHO_AGENT=%[7]s WORKER_AGENT=%[14]s
   TASK=$(curl -s %[6]s/api/v1/tasks -H "Authorization: Bearer $NEXUS_KEY" -H 'Content-Type: application/json' -d '{"assignedAgentId":"%[7]s","title":"Say hello","input":{"text":"hello"}}' | tee /dev/stderr | sed -E 's/^\{"data":\{"id":"([^"]+)".*/\1/')
   curl -s %[8]s/api/v1/tasks/$TASK -H "Authorization: Bearer $NEXUS_KEY"
 
@@ -136,7 +136,7 @@ Then look at the money of the one who asked and of the agent's owner, and at the
   curl -s %[10]s/api/v1/billing/balance -H "Authorization: Bearer $OWNER_KEY"
   curl -s %[11]s/api/v1/trust/%[12]s -H "Authorization: Bearer $NEXUS_KEY"
 
-The API is explained at %[13]s/docs
+How to go on: %[13]s/docs
 
 `
 

@@ -78,7 +78,7 @@ func TestTheGatewayIsAsDocumented(t *testing.T) {
 	}
 	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(get("/openapi.json")))
 	require.NoError(t, err)
-	page := get("/docs")
+	page := get("/docs/reference")
 	for _, r := range gateway.Routes() {
 		require.Contains(t, page, "<code>"+r.Path+"</code>")
 	}
@@ -161,6 +161,11 @@ func TestTheGatewayIsAsDocumented(t *testing.T) {
 	for _, path := range []string{"/.well-known/agent-card.json", "/.well-known/agent.json"} {
 		ask(http.StatusOK, "GET", path, "")
 		ask(http.StatusOK, "GET", agent+path, "", "A2A-Version", "1.0")
+	}
+	for _, path := range []string{open, agent} {
+		ask(http.StatusOK, "GET", path, "")
+		ask(http.StatusOK, "GET", path+"/v1/card", "", key...)
+		ask(http.StatusUnauthorized, "GET", path+"/v1/card", "")
 	}
 	ask(http.StatusOK, "GET", "/.well-known/jwks.json", "")
 	const moved = `{"statusUpdate":{"taskId":"r","status":{"state":"TASK_STATE_WORKING"}}}`

@@ -202,13 +202,13 @@ func (s *serveCmd) Run(e *env) (err error) {
 	// The worker stops after the server, so that a request that is being answered still finds it.
 	work, stopWork := context.WithCancel(context.WithoutCancel(e))
 	defer stopWork()
-	var group errgroup.Group
+	group, serving := errgroup.WithContext(e) // a server whose worker has failed would take on tasks that nobody does
 	if s.Role != "api" {
 		group.Go(func() error { return engine.Worker.Run(work, s.ShutdownGrace) })
 	}
 	group.Go(func() error {
 		defer stopWork()
-		return httpapi.Serve(e, listener, handler, s.ShutdownGrace)
+		return httpapi.Serve(serving, listener, handler, s.ShutdownGrace)
 	})
 	if metricsListener != nil {
 		door := s.metricsDoor(metricsListener.Addr())

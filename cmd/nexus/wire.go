@@ -245,7 +245,7 @@ func (e *env) newEngine(store store, q ports.Queue, w wiring) (*app.Engine, erro
 		Logger: e.log,
 		Sole:   w.sole,
 		// The bare transport: what it tells would be written into traces.
-		Notifier: a2agateway.NewNotifier(guard.Transport(), ssrfguard.ErrProhibited, version),
+		Notifier: telemetry.Notifications(a2agateway.NewNotifier(guard.Transport(), ssrfguard.ErrProhibited, version), w.metrics),
 		SealKeys: w.sealKeys,
 
 		Providers: w.signin.providers, NoLocalAccounts: w.signin.noLocal, Mailer: w.signin.mailer, PublicURL: w.signin.publicURL,

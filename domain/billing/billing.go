@@ -3,6 +3,7 @@
 package billing
 
 import (
+	"maps"
 	"strings"
 	"time"
 
@@ -123,8 +124,25 @@ const (
 	EventFailed   Kind = "failed"   // the money will not come
 	EventExpired  Kind = "expired"  // the payer did not come
 	EventRefunded Kind = "refunded" // Amount is all that was paid back of the payment so far
+	EventReturned Kind = "returned" // the refund RefundID, of Amount, did not come about: the money is back
 	EventLost     Kind = "lost"     // Amount was lost to the payer in the dispute DisputeID
+	EventWon      Kind = "won"      // the dispute DisputeID was won, perhaps after it was lost: the money is back
 )
+
+// Outcome is what came of an event.
+type Outcome string
+
+// The outcomes.
+const (
+	Noted    Outcome = "noted"    // it changed nothing that was booked
+	Credited Outcome = "credited" // the credits were booked
+	Reversed Outcome = "reversed" // credits were taken back
+	Returned Outcome = "returned" // credits that had been taken back were booked again
+	Rejected Outcome = "refused"  // what was paid is not credited, for the operator to look at
+)
+
+// Outcomes lists all outcomes.
+func Outcomes() []Outcome { return []Outcome{Noted, Credited, Reversed, Returned, Rejected} }
 
 // Event is what a provider told of a payment, reduced to what is needed: no card, no address, no e-mail.
 type Event struct {
@@ -134,6 +152,7 @@ type Event struct {
 	SessionID  string // of a checkout; "" for a refund or a dispute
 	PaymentID  string
 	DisputeID  string
+	RefundID   string
 	PurchaseID string // what the order said, as far as the provider gave it back
 	UserID     string
 	PackageID  string
@@ -148,7 +167,7 @@ const maxEventText = 255
 func (e Event) Check() error {
 	var bad fault.Fields
 	bad.Check(e.ID != "" && e.Kind != "" && e.Provider != "", "event", "has no id or no kind")
-	for _, text := range []string{e.ID, e.SessionID, e.PaymentID, e.DisputeID, e.PurchaseID, e.UserID, e.PackageID, e.Amount.Currency} {
+	for _, text := range []string{e.ID, e.SessionID, e.PaymentID, e.DisputeID, e.RefundID, e.PurchaseID, e.UserID, e.PackageID, e.Amount.Currency} {
 		if len(text) > maxEventText || strings.ContainsRune(text, 0) {
 			bad.Add("event", "has an id longer than %d characters", maxEventText)
 			break
@@ -167,31 +186,71 @@ func (e Event) Payment() string {
 	return e.SessionID
 }
 
-// Payment is what is known of what went back of a payment. It only ever grows, so that the order in which it is told does
-// not matter, nor how often.
+// Told is an amount that was told, and when that was so by the provider's clock.
+type Told struct {
+	Amount int64
+	At     time.Time
+}
+
+// Payment is what is known of what went back of a payment: the newest word on each thing. So neither the order matters in
+// which it is told, nor how often.
 type Payment struct {
 	ID       string
-	Currency string           // "" while nothing went back
-	Refunded int64            // in all
-	Lost     map[string]int64 // by dispute
+	Currency string          // "" while nothing went back
+	Refunded Told            // all that was paid back, without what had come back of it by then
+	Returned map[string]Told // refunds that did not come about, by refund
+	Lost     map[string]Told // by dispute; 0 of one that was won
+}
+
+// About reports whether the event tells of money that went back, or came again.
+func (e Event) About() bool {
+	switch e.Kind {
+	case EventRefunded, EventReturned, EventLost, EventWon:
+		return true
+	case EventPaid, EventWaiting, EventFailed, EventExpired:
+	}
+	return false
 }
 
 // Hear returns the payment with what the event tells of it. Events in another currency than the first are not counted.
 func (p Payment) Hear(e Event) Payment {
-	if e.Kind != EventRefunded && e.Kind != EventLost || p.Currency != "" && p.Currency != e.Amount.Currency {
+	if !e.About() || p.Currency != "" && p.Currency != e.Amount.Currency {
 		return p
 	}
 	p.Currency = e.Amount.Currency
-	if e.Kind == EventRefunded {
-		p.Refunded = max(p.Refunded, e.Amount.Amount)
-		return p
+	told := Told{e.Amount.Amount, e.At}
+	switch e.Kind {
+	case EventRefunded:
+		if p.Refunded.At.Before(told.At) || p.Refunded.At.Equal(told.At) && p.Refunded.Amount < told.Amount {
+			p.Refunded = told
+		}
+	case EventReturned: // for good: the first word counts, as later ones say the same
+		p.Returned = with(p.Returned, e.RefundID, told, func(known Told) bool {
+			return told.At.Before(known.At) || told.At.Equal(known.At) && told.Amount > known.Amount
+		})
+	case EventLost, EventWon:
+		if e.Kind == EventWon {
+			told.Amount = 0
+		}
+		p.Lost = with(p.Lost, e.DisputeID, told, func(known Told) bool {
+			return known.At.Before(told.At) || known.At.Equal(told.At) && told.Amount < known.Amount
+		})
+	case EventPaid, EventWaiting, EventFailed, EventExpired:
 	}
-	lost := map[string]int64{e.DisputeID: e.Amount.Amount}
-	for id, amount := range p.Lost {
-		lost[id] = max(lost[id], amount)
-	}
-	p.Lost = lost
 	return p
+}
+
+// with is a copy of what is known with one more word on a thing, if there is none yet or it is better.
+func with(known map[string]Told, id string, told Told, better func(Told) bool) map[string]Told {
+	if old, ok := known[id]; ok && !better(old) {
+		return known
+	}
+	out := maps.Clone(known)
+	if out == nil {
+		out = map[string]Told{}
+	}
+	out[id] = told
+	return out
 }
 
 // Settle returns the purchase after an event about its session. credit says that its credits are to be booked now.
@@ -221,7 +280,7 @@ func (p Purchase) Settle(e Event, at time.Time) (next Purchase, credit bool) {
 		if p.Status == Started || p.Status == Open {
 			p.Status = Expired
 		}
-	case EventRefunded, EventLost:
+	case EventRefunded, EventReturned, EventLost, EventWon:
 	}
 	return p, false
 }
@@ -258,12 +317,31 @@ func (p Purchase) Back(pay Payment) credits.Amount {
 	if p.Status != Paid || pay.Currency != p.Price.Currency || p.Price.Amount <= 0 {
 		return 0
 	}
-	back := min(pay.Refunded, p.Price.Amount)
+	back := min(pay.Refunded.Amount, p.Price.Amount)
+	for _, returned := range pay.Returned {
+		if !returned.At.Before(pay.Refunded.At) { // else the sum is without it
+			back -= min(returned.Amount, back)
+		}
+	}
 	for _, lost := range pay.Lost {
-		back += min(lost, p.Price.Amount-back)
+		back += min(lost.Amount, p.Price.Amount-back)
 	}
 	whole, rest := int64(p.Credits)/p.Price.Amount, int64(p.Credits)%p.Price.Amount // split so that no product is large
 	return credits.Amount(whole*back + (rest*back+p.Price.Amount/2)/p.Price.Amount)
+}
+
+// Reverse returns the purchase after its payment was known as before and is now. What was taken back is what has to be, and
+// never less than the events account for: more, where they were forgotten, goes down only by what came again.
+func (p Purchase) Reverse(before, now Payment, at time.Time) Purchase {
+	was, is := p.Back(before), p.Back(now)
+	target := max(p.Reversed, is)
+	if is < was {
+		target = max(p.Reversed-(was-is), 0)
+	}
+	if target != p.Reversed {
+		p.Reversed, p.Reversals, p.UpdatedAt = target, p.Reversals+1, at
+	}
+	return p
 }
 
 // Bounds of a grant.

@@ -32,35 +32,80 @@ func TestPackages(t *testing.T) {
 	}
 }
 
-// What is known of a payment does not depend on the order in which it is told, nor on how often.
+// What is known of a payment, and what was taken back in the end, does not depend on the order in which it is told, nor on
+// how often.
 func TestTheOrderOfWhatIsToldDoesNotMatter(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		events := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) billing.Event {
-			e := billing.Event{Kind: billing.EventRefunded, Amount: billing.Money{Amount: rapid.Int64Range(0, 6000).Draw(t, "amount"), Currency: "usd"}}
-			if rapid.Bool().Draw(t, "lost") {
-				e.Kind, e.DisputeID = billing.EventLost, rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "dispute")
+			return billing.Event{
+				Kind:      rapid.SampledFrom([]billing.Kind{billing.EventRefunded, billing.EventReturned, billing.EventLost, billing.EventWon}).Draw(t, "kind"),
+				DisputeID: rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "dispute"), RefundID: rapid.SampledFrom([]string{"d", "e"}).Draw(t, "refund"),
+				Amount: billing.Money{Amount: rapid.Int64Range(0, 6000).Draw(t, "amount"), Currency: "usd"},
+				At:     time.Unix(rapid.Int64Range(0, 5).Draw(t, "at"), 0),
 			}
-			return e
 		}), 1, 8).Draw(t, "events")
 		told := slices.Concat(events, events[:rapid.IntRange(0, len(events)).Draw(t, "again")])
 		other := rapid.Permutation(told).Draw(t, "other order")
-		p := billing.Purchase{Credits: credits.Whole(5_000), Price: billing.Money{Amount: 4000, Currency: "usd"}, Status: billing.Paid}
-		one, two := billing.Payment{ID: "p"}, billing.Payment{ID: "p"}
-		before := credits.Amount(0)
-		for _, e := range told {
-			one = one.Hear(e)
-			now := p.Back(one)
-			if now < before || now > p.Credits {
-				t.Fatalf("after %s it is %s", before, now)
+		hear := func(events []billing.Event) (billing.Payment, billing.Purchase) {
+			pay := billing.Payment{ID: "p"}
+			p := billing.Purchase{Credits: credits.Whole(5_000), Price: billing.Money{Amount: 4000, Currency: "usd"}, Status: billing.Paid}
+			for _, e := range events {
+				before := pay
+				pay = pay.Hear(e)
+				p = p.Reverse(before, pay, e.At)
+				if p.Reversed < 0 || p.Reversed > p.Credits || p.Reversed != p.Back(pay) {
+					t.Fatalf("%s of %s taken back, where it should be %s", p.Reversed, p.Credits, p.Back(pay))
+				}
 			}
-			before = now
+			return pay, p
 		}
-		for _, e := range other {
-			two = two.Hear(e)
-		}
+		one, took := hear(told)
+		two, tookToo := hear(other)
 		assert.Equal(t, one, two)
-		assert.Equal(t, p.Back(one), p.Back(two))
+		assert.Equal(t, took.Reversed, tookToo.Reversed)
 	})
+}
+
+func TestWhatComesAgain(t *testing.T) {
+	day := func(n int64) time.Time { return time.Unix(n*86_400, 0) }
+	refunded := func(sum, on int64) billing.Event {
+		return billing.Event{Kind: billing.EventRefunded, Amount: billing.Money{Amount: sum, Currency: "usd"}, At: day(on)}
+	}
+	returned := func(id string, n, on int64) billing.Event {
+		return billing.Event{Kind: billing.EventReturned, RefundID: id, Amount: billing.Money{Amount: n, Currency: "usd"}, At: day(on)}
+	}
+	dispute := func(kind billing.Kind, n, on int64) billing.Event {
+		return billing.Event{Kind: kind, DisputeID: "dp", Amount: billing.Money{Amount: n, Currency: "usd"}, At: day(on)}
+	}
+	for name, c := range map[string]struct {
+		told []billing.Event
+		want int64
+	}{
+		"a refund that failed":                  {[]billing.Event{refunded(1000, 1), returned("re", 1000, 2)}, 0},
+		"one of two":                            {[]billing.Event{refunded(300, 1), refunded(700, 2), returned("re", 300, 3)}, 400},
+		"and then another":                      {[]billing.Event{refunded(1000, 1), returned("re", 1000, 2), refunded(250, 3)}, 250},
+		"told again later":                      {[]billing.Event{refunded(1000, 1), returned("re", 1000, 2), refunded(250, 3), returned("re", 1000, 4)}, 250},
+		"at the same moment":                    {[]billing.Event{refunded(1000, 1), returned("re", 1000, 1)}, 0},
+		"more than was paid back":               {[]billing.Event{refunded(100, 1), returned("re", 1000, 2)}, 0},
+		"a dispute that was won":                {[]billing.Event{dispute(billing.EventWon, 1000, 1)}, 0},
+		"a dispute that was won after all":      {[]billing.Event{dispute(billing.EventLost, 1000, 1), dispute(billing.EventWon, 1000, 2)}, 0},
+		"and lost after that":                   {[]billing.Event{dispute(billing.EventLost, 1000, 1), dispute(billing.EventWon, 1000, 2), dispute(billing.EventLost, 600, 3)}, 600},
+		"a refund stays where a dispute is won": {[]billing.Event{refunded(200, 1), dispute(billing.EventLost, 800, 1), dispute(billing.EventWon, 800, 2)}, 200},
+	} {
+		pay := billing.Payment{ID: "pi"}
+		p := billing.Purchase{Credits: 1000, Price: billing.Money{Amount: 1000, Currency: "usd"}, Status: billing.Paid}
+		for _, e := range c.told {
+			before := pay
+			pay = pay.Hear(e)
+			p = p.Reverse(before, pay, e.At)
+		}
+		assert.Equal(t, credits.Amount(c.want), p.Reversed, name)
+	}
+	// Of a payment that was forgotten, as after a backup was restored, no more comes again than is told to.
+	p := billing.Purchase{Credits: 1000, Price: billing.Money{Amount: 1000, Currency: "usd"}, Status: billing.Paid, Reversed: 700, Reversals: 1}
+	none := billing.Payment{ID: "pi"}
+	assert.Equal(t, p, p.Reverse(none, none.Hear(dispute(billing.EventWon, 300, 1)), day(1)))
+	assert.Equal(t, p, p.Reverse(none, none.Hear(returned("re", 300, 1)), day(1)))
 }
 
 // What goes back of the credits is the share of the money that went back, rounded half up.
@@ -75,15 +120,15 @@ func TestTheShareThatGoesBack(t *testing.T) {
 		back := min(refunded+lost, p.Price.Amount)
 		want := new(big.Int).Mul(big.NewInt(2*back), big.NewInt(int64(p.Credits)))
 		want.Add(want, big.NewInt(p.Price.Amount)).Div(want, big.NewInt(2*p.Price.Amount))
-		got := p.Back(billing.Payment{Currency: "usd", Refunded: refunded, Lost: map[string]int64{"d": lost}})
+		got := p.Back(billing.Payment{Currency: "usd", Refunded: billing.Told{Amount: refunded}, Lost: map[string]billing.Told{"d": {Amount: lost}}})
 		if int64(got) != want.Int64() || back == p.Price.Amount && got != p.Credits {
 			t.Fatalf("%s of %s, want %s", got, p.Credits, want)
 		}
 	})
 	p := billing.Purchase{Credits: 100, Price: billing.Money{Amount: 10, Currency: "usd"}, Status: billing.Open}
-	assert.Zero(t, p.Back(billing.Payment{Currency: "usd", Refunded: 10}), "nothing was credited")
+	assert.Zero(t, p.Back(billing.Payment{Currency: "usd", Refunded: billing.Told{Amount: 10}}), "nothing was credited")
 	p.Status = billing.Paid
-	assert.Zero(t, p.Back(billing.Payment{Currency: "jpy", Refunded: 10}), "another currency")
+	assert.Zero(t, p.Back(billing.Payment{Currency: "jpy", Refunded: billing.Told{Amount: 10}}), "another currency")
 	assert.Zero(t, p.Back(billing.Payment{}))
 }
 

@@ -177,6 +177,18 @@ var rules = [numActions]struct {
 	MarketRead:     {ScopeAgentsRead, anyone, false, true},
 }
 
+// MayAsk refuses a caller who may not do the action to anything: who has no credential, or a key that lacks the scope. It is
+// for what is answered before it is known what the action is about, such as a repeat.
+func MayAsk(c Caller, a Action) error {
+	if !c.Known() {
+		return Unauthorized()
+	}
+	if scope := rules[a].scope; !c.Scopes.Allow(scope) {
+		return missingScope(scope)
+	}
+	return nil
+}
+
 // Authorize decides whether the caller may do the action on the resource. For actions on nothing in particular the
 // resource is the zero value. What is open needs no credential. The order of refusals: no credential, missing scope, hidden, not theirs.
 func Authorize(c Caller, a Action, r Resource) error {
@@ -184,11 +196,8 @@ func Authorize(c Caller, a Action, r Resource) error {
 	if r.Open && rule.open {
 		return nil
 	}
-	if !c.Known() {
-		return Unauthorized()
-	}
-	if !c.Scopes.Allow(rule.scope) {
-		return missingScope(rule.scope)
+	if err := MayAsk(c, a); err != nil {
+		return err
 	}
 	isOwner := c.UserID == r.OwnerUserID
 	isRequester := c.UserID == r.RequesterUserID

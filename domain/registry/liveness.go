@@ -93,6 +93,15 @@ func (a Agent) Unreachable(now time.Time) (out Agent, changed bool) {
 	return a, true
 }
 
+// Withdrawn is the agent of an owner who is shut out: offline until it is heard of or seen again.
+func (a Agent) Withdrawn(now time.Time) (out Agent, changed bool) {
+	if a.Status == Offline {
+		return a, false
+	}
+	a.Status, a.UpdatedAt = Offline, now
+	return a, true
+}
+
 // OfflineFault is the refusal of a task for an agent that is offline.
 func (a Agent) OfflineFault() error {
 	return fault.New(fault.Unavailable, fault.CodeAgentOffline,

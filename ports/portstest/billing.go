@@ -19,7 +19,7 @@ func purchaseOf(userID string, at time.Time) billing.Purchase {
 
 func eventOf(id string) ports.KeptEvent {
 	return ports.KeptEvent{Key: "provider:" + id, ReceivedAt: base, Event: billing.Event{
-		ID: id, Provider: "provider", Kind: billing.EventPaid, SessionID: "s", PaymentID: "p", DisputeID: "d", PurchaseID: "q", UserID: "u", PackageID: "starter",
+		ID: id, Provider: "provider", Kind: billing.EventPaid, SessionID: "s", PaymentID: "p", DisputeID: "d", RefundID: "r", PurchaseID: "q", UserID: "u", PackageID: "starter",
 		Amount: billing.Money{Amount: 1000, Currency: "usd"}, At: base.Add(-time.Second),
 	}}
 }
@@ -107,8 +107,11 @@ var billingChecks = []Check{
 					return err
 				}
 				e := billing.Event{Kind: billing.EventRefunded, Amount: billing.Money{Amount: int64(i), Currency: "usd"}}
-				if i%2 == 1 {
+				switch {
+				case i%2 == 1:
 					e.Kind, e.DisputeID = billing.EventLost, fmt.Sprint(i)
+				case i%4 == 0:
+					e.Kind, e.RefundID, e.At = billing.EventReturned, fmt.Sprint(i), base
 				}
 				return tx.Payments.Save(ctx, p.Hear(e))
 			})
@@ -122,7 +125,8 @@ var billingChecks = []Check{
 			got, err = tx.Payments.Lock(ctx, "payment")
 			return err
 		})
-		return first(err, same("refunded", got.Refunded, int64(30)), same("disputes", len(got.Lost), 16), same("currency", got.Currency, "usd"), same("id", got.ID, "payment"))
+		return first(err, same("refunded", got.Refunded, billing.Told{Amount: 30}), same("disputes", len(got.Lost), 16), same("a dispute", got.Lost["31"], billing.Told{Amount: 31}),
+			same("returned", len(got.Returned), 8), same("one that is back", got.Returned["28"], billing.Told{Amount: 28, At: base}), same("currency", got.Currency, "usd"), same("id", got.ID, "payment"))
 	}},
 	{"grants/kept and listed", func(ctx context.Context, s ports.Store, _ Traits) error {
 		one := billing.Grant{ID: newID(), UserID: "ann", ByID: "root", Credits: 950, Reason: "a prize", At: base}

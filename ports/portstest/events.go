@@ -283,4 +283,26 @@ var eventsChecks = []EventsCheck{
 		three.Publish(streams[0])
 		return same("in the other direction", woken(back, wakeWithin), true)
 	}},
+	{"only other processes hear what is published elsewhere", func(_ context.Context, open func() ports.Events, t EventsTraits) error {
+		one := open()
+		a, b := newID(), newID()
+		here, last := one.Subscribe(a), one.Subscribe(b)
+		defer leave(here, last)
+		var there ports.Subscription
+		if t.Processes {
+			there = open().Subscribe(a)
+			defer there.Close()
+		}
+		if err := promptly("PublishElsewhere", func() { one.PublishElsewhere(); one.PublishElsewhere(a) }); err != nil {
+			return err
+		}
+		if there != nil && !woken(there, wakeWithin) {
+			return failf("another process does not hear it")
+		}
+		one.Publish(b)
+		if !woken(last, wakeWithin) {
+			return failf("a publication is not heard")
+		}
+		return same("woken, who knows already", woken(here, quietly), false)
+	}},
 }

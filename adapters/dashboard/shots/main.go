@@ -128,6 +128,9 @@ func pictures(tab context.Context, base, password, out, only, looks string) erro
 		return err
 	}
 	public := []shot{{"login", "/auth/login"}, {"signup", "/auth/signup"}, {"forgot", "/auth/forgot-password"}, {"reset", "/auth/reset-password?token=x"}, {"verify", "/auth/verify-email?token=x"}, {"marketplace-stranger", "/marketplace"}, {"docs", "/docs"}}
+	for _, page := range []string{"quickstart", "concepts", "api", "reference", "reference/tasks", "a2a", "workflows", "embedding", "adapters", "operations", "telemetry", "trust", "adr", "adr/0004-money"} {
+		public = append(public, shot{"docs-" + strings.ReplaceAll(page, "/", "-"), "/docs/" + page})
+	}
 	if err := all(tab, base, out, only, looks, public); err != nil {
 		return err
 	}

@@ -92,7 +92,7 @@ func testDocument(t *testing.T, s *suite) {
 }
 
 func testDocs(t *testing.T, s *suite) {
-	r := s.stranger().get(t, "/docs")
+	r := s.stranger().get(t, "/docs/reference")
 	require.Equal(t, http.StatusOK, r.status)
 	isPage(t, r)
 	for _, op := range s.spec.operations {
@@ -101,10 +101,32 @@ func testDocs(t *testing.T, s *suite) {
 	for code := range codes {
 		assert.Contains(t, string(r.body), code)
 	}
+	groups := map[string]string{} // each route is explained on its group's page
+	for _, m := range operationLinks.FindAllStringSubmatch(string(r.body), -1) {
+		if groups[m[1]] == "" {
+			page := s.stranger().get(t, m[1])
+			require.Equal(t, http.StatusOK, page.status)
+			isPage(t, page)
+			assert.Less(t, len(page.body), 100_000, m[1])
+			groups[m[1]] = string(page.body)
+		}
+		assert.Contains(t, groups[m[1]], `id="`+m[2]+`"`)
+	}
+	assert.Greater(t, len(groups), 8)
+	s.stranger().get(t, "/docs/reference/nothing").refused(http.StatusNotFound, "NOT_FOUND")
 	root := s.stranger().get(t, "/")
 	assert.Equal(t, http.StatusSeeOther, root.status)
-	assert.Contains(t, []string{"/docs", "/marketplace"}, root.header.Get("Location"))
+	assert.Contains(t, fronts, root.header.Get("Location"))
+	if docs := s.stranger().get(t, "/docs"); docs.status != http.StatusOK { // a server without pages has the reference alone
+		assert.Equal(t, http.StatusSeeOther, docs.status)
+		assert.Equal(t, "/docs/reference", docs.header.Get("Location"))
+	}
 }
+
+var operationLinks = regexp.MustCompile(`href="(/docs/reference/[^"#]+)#([^"]+)"`)
+
+// fronts are where / leads: to the dashboard's front, or without one to the reference.
+var fronts = []string{"/docs/reference", "/marketplace"}
 
 var fetches = regexp.MustCompile(`<(?:link|img)[^>]*? (?:href|src)="([^"]*)"`)
 
@@ -145,7 +167,7 @@ var open = []string{
 	"GET /auth/forgot-password", "GET /auth/reset-password", "GET /auth/verify-email", "GET /auth/with/{provider}", "GET /auth/callback/{provider}",
 	"GET /auth/ways", "POST /auth/token", "POST /auth/forgot-password", "POST /auth/reset-password", "POST /auth/verify-email",
 	"GET /api/v1/billing/packages", "POST /api/v1/billing/webhook", "GET /billing/return",
-	"GET /auth/login", "GET /auth/signup", "GET /", "GET /docs", "GET /openapi.json",
+	"GET /auth/login", "GET /auth/signup", "GET /", "GET /docs", "GET /docs/reference", "GET /docs/reference/{group}", "GET /openapi.json",
 }
 
 // forAdmins are the operations that only an admin may ask for.
@@ -180,7 +202,7 @@ func testRoutes(t *testing.T, s *suite) {
 	}
 	for path, allow := range map[string]string{
 		"/api/v1/agents": "GET, HEAD, POST", "/api/v1/agents/" + unknownID: "DELETE, GET, HEAD, PATCH", "/api/v1/health": "GET, HEAD",
-		"/auth/logout": "POST", "/docs": "GET, HEAD", "/openapi.json": "GET, HEAD",
+		"/auth/logout": "POST", "/docs": "GET, HEAD", "/docs/reference": "GET, HEAD", "/openapi.json": "GET, HEAD",
 	} {
 		for _, method := range []string{http.MethodPut, "BREW", http.MethodOptions} {
 			r := c.do(t, request{method: method, path: path})
@@ -189,7 +211,7 @@ func testRoutes(t *testing.T, s *suite) {
 		}
 	}
 	u := s.signUp(t)
-	for _, path := range []string{"/api/v1/health", "/api/v1/agents", "/api/v1/billing/balance", "/docs", "/openapi.json", "/auth/login"} {
+	for _, path := range []string{"/api/v1/health", "/api/v1/agents", "/api/v1/billing/balance", "/docs/reference", "/openapi.json", "/auth/login"} {
 		r := u.do(t, request{method: http.MethodHead, path: path})
 		assert.Equal(t, http.StatusOK, r.status, path)
 		assert.Empty(t, r.body)
@@ -214,5 +236,5 @@ func testHeaders(t *testing.T, s *suite) {
 	}
 	// A host that the client makes up leads nowhere.
 	r := s.stranger().with("X-Forwarded-Host", "evil.example").get(t, "/")
-	assert.Contains(t, []string{"/docs", "/marketplace"}, r.header.Get("Location"))
+	assert.Contains(t, fronts, r.header.Get("Location"))
 }

@@ -60,6 +60,8 @@ type lane struct {
 	r      *request
 	c      *session
 	calls  []*call    // that it waits for
+	stages int        // they may be sent rank by rank, and how far that is
+	next   []*call    // of them, that are being sent
 	behind []deferred // what goes before them
 	wants  *row       // that it waits for, without a statement
 	freed  []row      // that it has no longer
@@ -261,6 +263,15 @@ func (g *lockstep) step() bool {
 	default:
 		return false
 	}
+	if len(solo) == 0 && len(blocked) == 0 {
+		if batch := g.foreseen(open); len(batch) > 0 {
+			for _, l := range batch {
+				l.next = l.calls
+			}
+			g.send(batch, byRank(batch), nil)
+			return true
+		}
+	}
 	batch := slices.DeleteFunc(slices.Clone(free), func(l *lane) bool { return l.rank() != unranked })
 	heirs := g.heirs(batch, blocked)
 	if len(batch) == 0 {
@@ -271,7 +282,10 @@ func (g *lockstep) step() bool {
 		}
 		batch = g.lowest(free)
 	}
-	g.send(batch, heirs)
+	for _, l := range append(slices.Clone(batch), heirs...) {
+		l.next = l.stage()
+	}
+	g.send(append(batch, heirs...), inOrder(batch), inOrder(heirs))
 	return true
 }
 
@@ -294,7 +308,7 @@ func (g *lockstep) grant() bool {
 
 // blocked tells whether a unit waits for a row that another one has.
 func (g *lockstep) blocked(l *lane) bool {
-	for _, k := range l.calls {
+	for _, k := range l.stage() {
 		if k.room != "" && !k.free {
 			if owner := g.held[k.row()]; owner != nil && owner != l {
 				return true
@@ -321,7 +335,7 @@ func (g *lockstep) heirs(batch, blocked []*lane) []*lane {
 	var out []*lane
 	for _, l := range blocked {
 		var locks []row
-		waits := false
+		waits := l.stages != 0
 		for _, k := range l.calls {
 			if k.room != "" && !k.free {
 				locks = append(locks, k.row())
@@ -344,7 +358,7 @@ func (k *call) row() row { return row{k.room, k.args[k.key]} }
 // rank is the highest of the calls that a unit waits for.
 func (l *lane) rank() rank {
 	r := unranked
-	for _, k := range l.calls {
+	for _, k := range l.stage() {
 		r = max(r, k.rank)
 	}
 	return r
@@ -372,13 +386,13 @@ func (g *lockstep) lowest(free []*lane) []*lane {
 			continue
 		}
 		clash := false
-		for _, k := range l.calls {
+		for _, k := range l.stage() {
 			clash = clash || k.room != "" && taken[k.row()]
 		}
 		if clash {
 			continue
 		}
-		for _, k := range l.calls {
+		for _, k := range l.stage() {
 			if k.room != "" {
 				taken[k.row()] = true
 			}
@@ -397,7 +411,7 @@ func inOrder(batch []*lane) []*call {
 	var all []sorted
 	for _, l := range batch {
 		by := ""
-		for _, k := range l.calls {
+		for _, k := range l.next {
 			if k.rank != unranked {
 				by = fmt.Sprint(k.args[k.key])
 			}
@@ -412,10 +426,9 @@ func inOrder(batch []*lane) []*call {
 	return calls
 }
 
-// send sends what units wait for, what their heirs wait for behind it, and lets them go on.
-func (g *lockstep) send(batch, heirs []*lane) {
-	calls := append(inOrder(batch), inOrder(heirs)...)
-	batch = append(batch, heirs...)
+// send sends what units wait for, what their heirs wait for behind it, and lets those go on that have all of it.
+func (g *lockstep) send(batch []*lane, calls, behind []*call) {
+	calls = append(calls, behind...)
 	var known []*call
 	ending := g.ending(batch)
 	if ending { // what they know together goes with it
@@ -436,18 +449,25 @@ func (g *lockstep) send(batch, heirs []*lane) {
 			delete(g.held, k.row())
 		}
 	}
+	var whole []*lane
 	for _, l := range batch {
-		for _, k := range l.calls {
+		for _, k := range l.next {
 			if k.room != "" && !k.free {
 				g.held[k.row()] = l
 			}
 		}
-		l.calls = nil
+		l.calls, l.next = l.calls[len(l.next):], nil
+		if len(l.calls) > 0 {
+			l.stages = partway
+			continue
+		}
+		l.stages = 0
+		whole = append(whole, l)
 	}
-	for _, l := range batch {
+	for _, l := range whole {
 		l.reply <- nil
 	}
-	g.wait(len(batch))
+	g.wait(len(whole))
 }
 
 // pipeline sends calls in one round trip, the first time behind a BEGIN.

@@ -29,6 +29,7 @@ type memo struct {
 	keys     map[string]bool   // of the transfers in booked
 	booked   []booking         // in the order of booking
 	agents   map[string]standing
+	written  int // how often it has begun anew
 }
 
 // standing is what is read of an agent to know whether the rest of it is known. It is that of the first look.
@@ -107,6 +108,7 @@ func (m *memo) write() []*call {
 	out = append(out, qInsertEntries.calls(entries)...)
 	m.profiles, m.pairs, m.purses = map[string]*keptProfile{}, map[pairKey]*keptPair{}, map[string]*purse{}
 	m.keys, m.booked, m.agents = map[string]bool{}, nil, map[string]standing{}
+	m.written++
 	return out
 }
 
@@ -133,8 +135,32 @@ func (m *memo) post(ctx context.Context, c *session, t ledger.Transfer) error {
 // open reads the money of users, but for what is known. Who has no account gets an empty one: what is not there cannot be
 // kept from changing.
 func (m *memo) open(ctx context.Context, c *session, of []ledger.Balance) error {
+	reads, keep := m.purseReads(of)
+	if len(reads) == 0 {
+		return nil
+	}
+	if err := c.send(ctx, reads...); err != nil {
+		return err
+	}
+	var missing []*call
+	for _, k := range reads {
+		if k.rows == 0 {
+			missing = append(missing, &call{statement: qOpenAccount, args: k.args}, k)
+		}
+	}
+	if len(missing) > 0 {
+		if err := c.send(ctx, missing...); err != nil {
+			return err
+		}
+	}
+	keep()
+	return nil
+}
+
+// purseReads are the calls that lock and read the money of users of whom it is not known; keep keeps what they found.
+func (m *memo) purseReads(of []ledger.Balance) (reads []*call, keep func()) {
 	m.mu.Lock()
-	var reads []*call
+	defer m.mu.Unlock()
 	found := make([]purse, 0, len(of))
 	for _, d := range of {
 		if m.purses[d.UserID] == nil {
@@ -143,34 +169,17 @@ func (m *memo) open(ctx context.Context, c *session, of []ledger.Balance) error 
 			reads = append(reads, qLockBalance.first([]any{d.UserID}, balanceDest(&p.balance)...))
 		}
 	}
-	m.mu.Unlock()
-	if len(reads) == 0 {
-		return nil
-	}
-	if err := c.send(ctx, reads...); err != nil {
-		return err
-	}
-	var missing []*call
-	for i, k := range reads {
-		if k.rows == 0 {
-			missing = append(missing, &call{statement: qOpenAccount, args: []any{found[i].balance.UserID}}, k)
+	return reads, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		for i := range found {
+			p := &found[i]
+			if reads[i].rows > 0 && m.purses[p.balance.UserID] == nil { // else another unit has read it at the same time
+				p.read = p.balance
+				m.purses[p.balance.UserID] = p
+			}
 		}
 	}
-	if len(missing) > 0 {
-		if err := c.send(ctx, missing...); err != nil {
-			return err
-		}
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for i := range found {
-		p := &found[i]
-		if m.purses[p.balance.UserID] == nil { // else another unit has read it at the same time
-			p.read = p.balance
-			m.purses[p.balance.UserID] = p
-		}
-	}
-	return nil
 }
 
 // book changes what is known of the money, if all of it can be.
@@ -210,9 +219,7 @@ func (m *memo) balance(userID string) (b ledger.Balance, ok bool) {
 // lock is trusts.Lock: it reads what is not known, and waits until no other unit has the agent's evidence.
 func (m *memo) lock(ctx context.Context, c *session, agentID, requesterID string) (p trust.Profile, d trust.Dealings, ok bool, err error) {
 	var calls []*call
-	m.mu.Lock()
-	known := m.profiles[agentID] != nil
-	m.mu.Unlock()
+	known := m.knowsEvidence(agentID)
 	var read keptProfile
 	var profile *call
 	if !known {
@@ -220,10 +227,15 @@ func (m *memo) lock(ctx context.Context, c *session, agentID, requesterID string
 		calls = append(lockEvidence(c, agentID), profile)
 	}
 	if requesterID != "" {
-		calls = append(calls, dealings(agentID, requesterID, &d))
+		var ok bool
+		if d, ok = c.dealingsAhead(agentID, requesterID); !ok {
+			calls = append(calls, dealings(agentID, requesterID, &d))
+		}
 	}
-	if err := c.send(ctx, calls...); err != nil {
-		return p, d, false, c.store.wrap(err, "read trust profile")
+	if len(calls) > 0 {
+		if err := c.send(ctx, calls...); err != nil {
+			return p, d, false, c.store.wrap(err, "read trust profile")
+		}
 	}
 	if err := c.turn(row{"evidence", agentID}); err != nil {
 		return p, d, false, err
@@ -244,6 +256,29 @@ func (m *memo) lock(ctx context.Context, c *session, agentID, requesterID string
 		}
 	}
 	return kept.profile, d, kept.ok, nil
+}
+
+// knowsEvidence tells whether an agent's evidence was locked and read.
+func (m *memo) knowsEvidence(agentID string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.profiles[agentID] != nil
+}
+
+// sawEvidence keeps what was read of an agent that is locked, unless another unit has read it at the same time.
+func (m *memo) sawEvidence(agentID string, p trust.Profile, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.profiles[agentID] == nil {
+		m.profiles[agentID] = &keptProfile{profile: p, ok: ok}
+	}
+}
+
+// generation changes when what was known has been written.
+func (m *memo) generation() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.written
 }
 
 // settle keeps a profile that was locked, and lets the next unit have it.

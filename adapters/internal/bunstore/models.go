@@ -52,7 +52,7 @@ func (v *views) tx() ports.Tx {
 	return ports.Tx{
 		Users: &v.users, Sessions: &v.sessions, Keys: &v.keys, Agents: &v.agents, Tasks: &v.tasks, Ledger: &v.ledger, Trust: &v.trust, Jobs: &v.jobs, Answers: &v.answers,
 		Workflows: &v.workflows, Runs: &v.runs, Purchases: &v.purchases, Payments: &v.payments, Grants: &v.grants, Usage: &v.usage, Secrets: &v.secrets, CallBacks: &v.callBacks, Push: &v.push,
-		Identities: &v.identities, Tokens: &v.tokens, Letters: &v.letters,
+		Identities: &v.identities, Tokens: &v.tokens, Letters: &v.letters, Foresight: foresight{v.tasks.access},
 	}
 }
 

@@ -3,6 +3,7 @@ package bunstore
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -25,7 +26,7 @@ var (
 
 const (
 	purchaseColumns = `id, user_id, package_id, credits, price, currency, provider, COALESCE(session_id, ''), payment_id, status, reversed, reversals, note, created_at, updated_at`
-	eventColumns    = `key, id, provider, kind, session_id, payment_id, dispute_id, purchase_id, user_id, package_id, amount, currency, at, received_at, outcome`
+	eventColumns    = `key, id, provider, kind, session_id, payment_id, dispute_id, refund_id, purchase_id, user_id, package_id, amount, currency, at, received_at, outcome`
 )
 
 // A payment is locked before the purchase that it is of, and both before any money. Their ranks are those of rows that no
@@ -41,12 +42,12 @@ var (
 	qByPayment    = hot(`SELECT id FROM purchases WHERE payment_id = ? AND payment_id <> '' ORDER BY id LIMIT 1`)
 	qSavePurchase = hot(`UPDATE purchases SET session_id = NULLIF(?, ''), payment_id = ?, status = ?, reversed = ?, reversals = ?, note = ?, updated_at = ? WHERE id = ?`)
 
-	qAddPaymentEvent = hot(`INSERT INTO payment_events (`+eventColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`).ranked(rankAccess, 0)
+	qAddPaymentEvent = hot(`INSERT INTO payment_events (`+eventColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`).ranked(rankAccess, 0)
 	qPaymentEvent    = hot(`SELECT ` + eventColumns + ` FROM payment_events WHERE key = ?`)
 	qEndPaymentEvent = hot(`UPDATE payment_events SET outcome = ? WHERE key = ?`)
 	qMakePayment     = hot(`INSERT INTO payments (id, currency, refunded, lost) VALUES (?, '', 0, '{}') ON CONFLICT DO NOTHING`).ranked(rankRun, 0)
-	qLockPayment     = hot(`SELECT currency, refunded, lost FROM payments WHERE id = ?{lock}`).ranked(rankRun, 0).locks("payment")
-	qSavePayment     = hot(`UPDATE payments SET currency = ?, refunded = ?, lost = ? WHERE id = ?`)
+	qLockPayment     = hot(`SELECT currency, refunded, refunded_at, returned, lost FROM payments WHERE id = ?{lock}`).ranked(rankRun, 0).locks("payment")
+	qSavePayment     = hot(`UPDATE payments SET currency = ?, refunded = ?, refunded_at = ?, returned = ?, lost = ? WHERE id = ?`)
 
 	qInsertGrant = hot(`INSERT INTO credit_grants (id, user_id, by_user_id, credits, reason, at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`).ranked(rankAccess, 0)
 	qGrants      = hot(`SELECT id, user_id, by_user_id, credits, reason, at FROM credit_grants ORDER BY at DESC, id DESC LIMIT ? OFFSET ?`)
@@ -153,7 +154,7 @@ func (v *purchases) Save(ctx context.Context, p billing.Purchase) error {
 // AddEvent implements ports.PaymentStore. One statement.
 func (v *payments) AddEvent(ctx context.Context, e ports.KeptEvent) (added bool, err error) {
 	err = v.do(ctx, func(ctx context.Context, c *session) error {
-		n, err := c.exec(ctx, qAddPaymentEvent, e.Key, e.ID, e.Provider, string(e.Kind), e.SessionID, e.PaymentID, e.DisputeID, e.PurchaseID, e.UserID, e.PackageID,
+		n, err := c.exec(ctx, qAddPaymentEvent, e.Key, e.ID, e.Provider, string(e.Kind), e.SessionID, e.PaymentID, e.DisputeID, e.RefundID, e.PurchaseID, e.UserID, e.PackageID,
 			e.Amount.Amount, e.Amount.Currency, int64(at(e.At)), int64(at(e.ReceivedAt)), e.Outcome)
 		added = n > 0
 		return c.store.wrap(err, "keep event")
@@ -165,7 +166,7 @@ func (v *payments) AddEvent(ctx context.Context, e ports.KeptEvent) (added bool,
 func (v *payments) Event(ctx context.Context, key string) (e ports.KeptEvent, err error) {
 	var when, received micros
 	err = v.do(ctx, func(ctx context.Context, c *session) error {
-		return c.store.wrap(c.row(ctx, qPaymentEvent, []any{key}, &e.Key, &e.ID, &e.Provider, &e.Kind, &e.SessionID, &e.PaymentID, &e.DisputeID, &e.PurchaseID, &e.UserID,
+		return c.store.wrap(c.row(ctx, qPaymentEvent, []any{key}, &e.Key, &e.ID, &e.Provider, &e.Kind, &e.SessionID, &e.PaymentID, &e.DisputeID, &e.RefundID, &e.PurchaseID, &e.UserID,
 			&e.PackageID, &e.Amount.Amount, &e.Amount.Currency, &when, &received, &e.Outcome), "read event")
 	})
 	if errors.Is(err, sql.ErrNoRows) {
@@ -186,14 +187,69 @@ func (v *payments) EndEvent(ctx context.Context, key, outcome string) error {
 	})
 }
 
+// told is a billing.Told as it is kept.
+type told struct {
+	Amount int64  `json:"amount"`
+	At     micros `json:"at"` // 0: not known
+}
+
+// UnmarshalJSON implements json.Unmarshaler. Once it was the amount alone.
+func (t *told) UnmarshalJSON(b []byte) error {
+	if len(b) > 0 && b[0] != '{' {
+		return json.Unmarshal(b, &t.Amount)
+	}
+	type plain told
+	return json.Unmarshal(b, (*plain)(t))
+}
+
+func toldOf(t billing.Told) told {
+	if t.At.IsZero() {
+		return told{Amount: t.Amount}
+	}
+	return told{t.Amount, at(t.At)}
+}
+
+func (t told) domain() billing.Told {
+	if t.At == 0 {
+		return billing.Told{Amount: t.Amount}
+	}
+	return billing.Told{Amount: t.Amount, At: t.At.time()}
+}
+
+func packTold(all map[string]billing.Told) (string, error) {
+	rows := make(map[string]told, len(all))
+	for id, t := range all {
+		rows[id] = toldOf(t)
+	}
+	return pack(rows)
+}
+
+func unpackTold(text string) (map[string]billing.Told, error) {
+	var rows map[string]told
+	if err := unpack(text, &rows); err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	out := make(map[string]billing.Told, len(rows))
+	for id, t := range rows {
+		out[id] = t.domain()
+	}
+	return out, nil
+}
+
 // Lock implements ports.PaymentStore. Two statements, sent together.
 func (v *payments) Lock(ctx context.Context, paymentID string) (p billing.Payment, err error) {
 	err = v.do(ctx, func(ctx context.Context, c *session) error {
 		p = billing.Payment{ID: paymentID}
-		var lost string
-		err := c.send(ctx, &call{statement: qMakePayment, args: []any{paymentID}}, qLockPayment.first([]any{paymentID}, &p.Currency, &p.Refunded, &lost))
-		if err == nil && lost != "{}" {
-			err = unpack(lost, &p.Lost)
+		var refunded told
+		var returned, lost string
+		err := c.send(ctx, &call{statement: qMakePayment, args: []any{paymentID}},
+			qLockPayment.first([]any{paymentID}, &p.Currency, &refunded.Amount, &refunded.At, &returned, &lost))
+		p.Refunded = refunded.domain()
+		if err == nil {
+			p.Returned, err = unpackTold(returned)
+		}
+		if err == nil {
+			p.Lost, err = unpackTold(lost)
 		}
 		return c.store.wrap(err, "lock payment")
 	})
@@ -202,15 +258,17 @@ func (v *payments) Lock(ctx context.Context, paymentID string) (p billing.Paymen
 
 // Save implements ports.PaymentStore. One statement.
 func (v *payments) Save(ctx context.Context, p billing.Payment) error {
-	lost := "{}"
-	if len(p.Lost) > 0 {
-		var err error
-		if lost, err = pack(p.Lost); err != nil {
-			return err
-		}
+	refunded := toldOf(p.Refunded)
+	returned, err := packTold(p.Returned)
+	if err != nil {
+		return err
+	}
+	lost, err := packTold(p.Lost)
+	if err != nil {
+		return err
 	}
 	return v.do(ctx, func(ctx context.Context, c *session) error {
-		_, err := c.exec(ctx, qSavePayment, p.Currency, p.Refunded, lost, p.ID)
+		_, err := c.exec(ctx, qSavePayment, p.Currency, refunded.Amount, int64(refunded.At), returned, lost, p.ID)
 		return c.store.wrap(err, "save payment")
 	})
 }

@@ -142,6 +142,7 @@ type session struct {
 	*link
 	store *Store
 	lane  *lane // of a unit that shares the connection with others; nil: nobody else uses it now
+	ahead ahead
 	memo  *memo // what the units of a transaction know together; nil: every change is written at once
 	dirty bool  // something was, or may have been, changed
 }

@@ -69,6 +69,10 @@ func (v *tasks) Lock(ctx context.Context, id string) (task.Task, error) {
 func (v *tasks) find(ctx context.Context, q statement, id string) (task.Task, error) {
 	var r taskRow
 	err := v.do(ctx, func(ctx context.Context, c *session) error {
+		if known, ok := c.taskAhead(id); ok {
+			r = known
+			return nil
+		}
 		return c.store.wrap(c.row(ctx, q, []any{id}, r.dest()...), "read task")
 	})
 	switch {
@@ -305,6 +309,7 @@ func (v *tasks) Insert(ctx context.Context, t task.Task, events []task.Event) er
 func (v *tasks) Save(ctx context.Context, t task.Task, events []task.Event) error {
 	r := taskRowOf(t)
 	return v.do(ctx, func(ctx context.Context, c *session) error {
+		delete(c.ahead.tasks, t.ID)
 		saved := &call{statement: qSaveTask, args: []any{
 			string(r.Status), r.Attempts, r.StartedAt, int64(r.UpdatedAt), int64(r.TimeoutAt), r.CompletedAt, r.RemoteTaskID,
 			r.ContextID, r.LastSeq, r.Asked, r.Told, r.Tried, r.AwaitsInput, r.Push, r.ErrorCode, r.ErrorMessage, r.Output, r.ID,

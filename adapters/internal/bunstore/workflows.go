@@ -344,6 +344,9 @@ func (v *runs) Lock(ctx context.Context, id string) (r scheduler.Run, err error)
 }
 
 func findRun(ctx context.Context, c *session, q statement, id string) (r scheduler.Run, err error) {
+	if known, ok := c.runAhead(id); ok {
+		return known, nil
+	}
 	found := false
 	err = c.each(ctx, q, []any{id}, func(scan func(...any) error) (err error) {
 		found = true
@@ -463,6 +466,7 @@ func (v *runs) write(ctx context.Context, r scheduler.Run, events []scheduler.Ev
 	}
 	added := qAddEvents.calls(args)
 	return v.do(ctx, func(ctx context.Context, c *session) error {
+		delete(c.ahead.runs, r.ID)
 		err := c.later(ctx, func() error {
 			if k.rows == 0 {
 				return none

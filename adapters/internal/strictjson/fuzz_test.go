@@ -2,6 +2,7 @@ package strictjson_test
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,19 +15,58 @@ func FuzzCheck(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		if strictjson.Check(text) != nil {
+		err := strictjson.Check(text)
+		if want := byTokens(text); json.Valid(text) && (err != nil) != want {
+			t.Fatalf("%q: %v, but by its tokens it is %v", text, err, want)
+		}
+		if err != nil {
 			return
 		}
-		var first any
+		var v any
 		d := json.NewDecoder(strings.NewReader(string(text)))
 		d.UseNumber()
-		for d.More() { // Check takes several texts one after the other, as its callers do not
-			if err := d.Decode(&first); err != nil {
-				t.Fatalf("%q passed: %v", text, err)
+		if err := d.Decode(&v); err != nil || d.More() {
+			t.Fatalf("%q passed: %v", text, err)
+		}
+		once(t, v)
+	})
+}
+
+// byTokens tells the same of JSON in another way: whether a key is there twice, or it is nested too deep.
+func byTokens(text []byte) bool {
+	type level struct {
+		object, value bool
+		keys          []string
+	}
+	var levels []*level
+	d := json.NewDecoder(strings.NewReader(string(text)))
+	d.UseNumber()
+	for {
+		token, err := d.Token()
+		if err != nil {
+			return false
+		}
+		if n := len(levels); n > 0 && levels[n-1].object {
+			if l := levels[n-1]; l.value {
+				l.value = false
+			} else if key, ok := token.(string); ok {
+				if slices.ContainsFunc(l.keys, func(k string) bool { return strings.EqualFold(k, key) }) {
+					return true
+				}
+				l.keys, l.value = append(l.keys, key), true
+				continue
 			}
 		}
-		once(t, first)
-	})
+		switch token {
+		case json.Delim('{'), json.Delim('['):
+			if len(levels) >= strictjson.MaxDepth {
+				return true
+			}
+			levels = append(levels, &level{object: token == json.Delim('{')})
+		case json.Delim('}'), json.Delim(']'):
+			levels = levels[:len(levels)-1]
+		}
+	}
 }
 
 func once(t *testing.T, v any) {

@@ -3,11 +3,9 @@
 package strictjson
 
 import (
-	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
-	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -22,49 +20,78 @@ type Error struct{ Message string }
 // Error implements error.
 func (e *Error) Error() string { return e.Message }
 
-// Check reads a text to its end. The errors are *Error, or encoding/json's for what is no JSON. The work is bounded by what
-// comes before the fault.
+// errNone is of a text that is no JSON.
+var errNone = errors.New("it is no JSON")
+
+// Check reads a text, which is to be one JSON value, to its end. What encoding/json would take as well is an *Error.
 func Check(text []byte) error {
 	type level struct {
-		object, value bool // in an object; its next token is a value
-		keys          KeySet
+		object, key bool // in an object; its next text is a key
+		keys        KeySet
 	}
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.UseNumber()
-	var levels []*level
-	for {
-		token, err := d.Token()
-		if err == io.EOF { // Token promises it bare
-			if len(levels) > 0 {
-				return io.ErrUnexpectedEOF
-			}
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if n := len(levels); n > 0 && levels[n-1].object {
-			key, isText := token.(string)
-			if l := levels[n-1]; l.value {
-				l.value = false
-			} else if isText {
-				if !l.keys.Add(key) {
+	levels := make([]level, 0, 8)
+	for i := 0; i < len(text); {
+		n := len(levels)
+		c := text[i]
+		switch {
+		case c == '"':
+			end := textEnd(text, i)
+			if n > 0 && levels[n-1].object && levels[n-1].key {
+				key, ok := unquoted(text[i:end])
+				if !ok {
+					return errNone
+				}
+				if !levels[n-1].keys.Add(key) {
 					return &Error{fmt.Sprintf("%.64q is there more than once; keys that differ only by case count as the same", key)}
 				}
-				l.value = true
-				continue
 			}
-		}
-		switch token {
-		case json.Delim('{'), json.Delim('['):
-			if len(levels) >= MaxDepth {
+			i = end
+			continue
+		case c == '{' || c == '[':
+			if n >= MaxDepth {
 				return &Error{fmt.Sprintf("is nested more than %d deep", MaxDepth)}
 			}
-			levels = append(levels, &level{object: token == json.Delim('{')})
-		case json.Delim('}'), json.Delim(']'):
-			levels = levels[:len(levels)-1]
+			levels = append(levels, level{object: c == '{', key: true})
+		case c == '}' || c == ']':
+			if n == 0 {
+				return errNone
+			}
+			levels = levels[:n-1]
+		case n > 0 && (c == ',' || c == ':'):
+			levels[n-1].key = c == ','
+		}
+		i++
+	}
+	if !json.Valid(text) { // else what was read above is what is there
+		return errNone
+	}
+	return nil
+}
+
+// textEnd is where the quoted text that begins at i is over.
+func textEnd(text []byte, i int) int {
+	for i++; i < len(text); i++ {
+		switch text[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1
 		}
 	}
+	return len(text)
+}
+
+// unquoted is what encoding/json makes of a quoted text.
+func unquoted(quoted []byte) (text string, ok bool) {
+	for _, c := range quoted {
+		if c == '\\' || c >= utf8.RuneSelf {
+			return text, json.Unmarshal(quoted, &text) == nil
+		}
+	}
+	if len(quoted) < 2 {
+		return "", false
+	}
+	return string(quoted[1 : len(quoted)-1]), true
 }
 
 // KeySet knows the keys of one object, without regard to case.
@@ -75,19 +102,24 @@ type KeySet struct {
 
 // Add is false for a key that is there already.
 func (s *KeySet) Add(key string) bool {
-	key = foldCase(key)
 	if s.many == nil {
-		if slices.Contains(s.few, key) {
-			return false
+		for _, k := range s.few {
+			if strings.EqualFold(k, key) {
+				return false
+			}
+		}
+		if s.few == nil {
+			s.few = make([]string, 0, 8)
 		}
 		if s.few = append(s.few, key); len(s.few) > 16 {
 			s.many = make(map[string]struct{}, 64)
 			for _, k := range s.few {
-				s.many[k] = struct{}{}
+				s.many[foldCase(k)] = struct{}{}
 			}
 		}
 		return true
 	}
+	key = foldCase(key)
 	if _, ok := s.many[key]; ok {
 		return false
 	}

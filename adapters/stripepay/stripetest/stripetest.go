@@ -205,7 +205,7 @@ func (s *Stripe) Event(typ string, object any) Event {
 func (s *Stripe) event(typ string, object any) Event {
 	s.n++
 	body, err := json.Marshal(map[string]any{
-		"id": fmt.Sprintf("evt_%06d", s.n), "object": "event", "type": typ, "api_version": "2026-10-28.future", "created": time.Now().Unix(),
+		"id": fmt.Sprintf("evt_%06d", s.n), "object": "event", "type": typ, "api_version": "2026-10-28.future", "created": time.Now().Unix() + int64(s.n), // no two in one second
 		"data": map[string]any{"object": object},
 	})
 	if err != nil {
@@ -258,16 +258,38 @@ func (s *Stripe) Refund(id string, amount int64) Event {
 	})
 }
 
-// Dispute ends a dispute about an amount in this way: "lost", "won" …
-func (s *Stripe) Dispute(id, status string, amount int64) Event {
+// Return ends a refund of an amount in this way: "failed" or "canceled". The money is back, and is refunded no more. It is
+// told twice, as it is to accounts that ask for old and new events.
+func (s *Stripe) Return(id, status string, amount int64) []Event {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	session := s.sessions[id]
+	session.Refunded -= amount
+	s.n++
+	refund := map[string]any{
+		"id": fmt.Sprintf("re_%06d", s.n), "object": "refund", "amount": amount, "currency": session.Currency, "status": status, "charge": "ch_" + session.Intent,
+		"payment_intent": session.Intent, "metadata": map[string]string{"for": Canary},
+	}
+	return []Event{s.event("charge.refund.updated", refund), s.event("refund.updated", refund)}
+}
+
+// Dispute ends a dispute about an amount in these ways, one after the other: "lost", "won" … One that was lost may be won
+// after all.
+func (s *Stripe) Dispute(id string, amount int64, statuses ...string) (out []Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	session := s.sessions[id]
 	s.n++
-	return s.event("charge.dispute.closed", map[string]any{
-		"id": fmt.Sprintf("dp_%06d", s.n), "object": "dispute", "amount": amount, "currency": session.Currency, "status": status,
-		"charge": "ch_" + session.Intent, "payment_intent": session.Intent, "evidence": map[string]any{"customer_email_address": Canary},
-	})
+	dispute := fmt.Sprintf("dp_%06d", s.n)
+	typ := "charge.dispute.closed"
+	for _, status := range statuses {
+		out = append(out, s.event(typ, map[string]any{
+			"id": dispute, "object": "dispute", "amount": amount, "currency": session.Currency, "status": status,
+			"charge": "ch_" + session.Intent, "payment_intent": session.Intent, "evidence": map[string]any{"customer_email_address": Canary},
+		}))
+		typ = "charge.dispute.funds_reinstated"
+	}
+	return out
 }
 
 // Sign is the header that comes with an event that is sent then.

@@ -1,0 +1,87 @@
+package dashboard
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"mime"
+	"net/http"
+	"path"
+	"strings"
+	"sync"
+
+	"github.com/nexus-protocol/nexus/adapters/internal/handbook"
+	"github.com/nexus-protocol/nexus/docs"
+)
+
+const (
+	docsRoot  = "/docs"
+	reference = "/docs/reference" // httpapi serves it
+)
+
+// docsShelf is the order in which the documentation is offered.
+var docsShelf = []struct {
+	Title string
+	Pages []docsEntry
+}{
+	{"Start", []docsEntry{{"/docs", "Overview"}, {"/docs/quickstart", "Quick start"}, {"/docs/concepts", "Concepts"}}},
+	{"Use", []docsEntry{
+		{"/docs/api", "API"}, {reference, "API reference"}, {"/docs/a2a", "A2A"}, {"/docs/workflows", "Workflows"}, {"/docs/discovery", "Discovery"}, {"/docs/billing", "Billing"}, {"/docs/dashboard", "Dashboard"},
+	}},
+	{"Build in", []docsEntry{{"/docs/embedding", "Embedding"}, {"/docs/adapters", "Adapters"}, {"/docs/dependencies", "Dependencies"}}},
+	{"Run", []docsEntry{{"/docs/operations", "Operations"}, {"/docs/deploy", "Deployment"}, {"/docs/signin", "Signing in"}, {"/docs/telemetry", "Telemetry"}}},
+	{"Understand", []docsEntry{{"/docs/trust", "Trust"}, {"/docs/ledger", "The ledger"}, {"/docs/adr", "Decisions"}}},
+}
+
+type docsEntry struct{ Path, Title string }
+
+// on tells whether the entry leads to the page, or to the list that it is in.
+func (e docsEntry) on(p handbook.Page) bool {
+	return e.Path == p.Path || e.Path != docsRoot && strings.HasPrefix(p.Path, e.Path+"/")
+}
+
+// handbookOf is made once, of what is embedded. A test shows that it can be.
+var handbookOf = sync.OnceValue(func() *handbook.Book {
+	book, err := handbook.Read(docs.Files, docsRoot, handbook.Places{reference, "/openapi.json", "/marketplace", "/dashboard"})
+	if err != nil {
+		panic(err)
+	}
+	return book
+})
+
+// docs serves a page of the documentation, or a file that one links to.
+func (d *dashboard) docs(x *exchange) error {
+	if file, ok := handbookOf().File(x.URL.Path); ok {
+		x.Header().Set("Content-Type", mime.TypeByExtension(path.Ext(x.URL.Path)))
+		x.Header().Set("Content-Disposition", "attachment")
+		return d.fresh(x, file)
+	}
+	p, ok := handbookOf().Page(x.URL.Path)
+	if !ok {
+		return d.lost(x)
+	}
+	around := d.page(x, p.Title, "docs")
+	around.Summary = p.Summary
+	var b bytes.Buffer
+	if err := docsPage(around, p).Render(x.Context(), &b); err != nil {
+		return err
+	}
+	x.Header().Set("Content-Type", "text/html; charset=utf-8")
+	return d.fresh(x, b.Bytes())
+}
+
+// fresh answers with what the browser may keep, as long as it asks whether it is still the same: around the text there is
+// who is logged in.
+func (d *dashboard) fresh(x *exchange, body []byte) error {
+	sum := sha256.Sum256(body)
+	tag := `"` + hex.EncodeToString(sum[:12]) + `"`
+	x.Header().Set("Cache-Control", "private, no-cache")
+	x.Header().Set("Vary", "Cookie")
+	x.Header().Set("ETag", tag)
+	if strings.Contains(x.Request.Header.Get("If-None-Match"), tag) {
+		x.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	_, _ = x.Write(body) // whoever does not read it is gone
+	return nil
+}
