@@ -662,8 +662,10 @@ func TestStrangersTextsAreOnlyTexts(t *testing.T) {
 	// The same under dark colours and on a phone, as narrow as there are.
 	b.do(chromedp.EmulateViewport(360, 740, chromedp.EmulateMobile))
 	darken(b)
-	for _, path := range []string{"/dashboard", "/dashboard/agents/" + a.ID, "/dashboard/tasks/" + ids[1], "/dashboard/workflows/" + w.ID + "/edit", "/dashboard/workflows/" + w.ID + "/runs/" + run.ID, "/dashboard/billing", "/marketplace", "/dashboard/settings", "/dashboard/admin",
-		"/dashboard/tasks", "/dashboard/tasks/new?agent=" + a.ID, "/dashboard/agents/" + a.ID + "/edit", "/dashboard/workflows", "/marketplace/" + a.ID, "/dashboard/nothing", "/auth/login"} {
+	for _, path := range []string{
+		"/dashboard", "/dashboard/agents/" + a.ID, "/dashboard/tasks/" + ids[1], "/dashboard/workflows/" + w.ID + "/edit", "/dashboard/workflows/" + w.ID + "/runs/" + run.ID, "/dashboard/billing", "/marketplace", "/dashboard/settings", "/dashboard/admin",
+		"/dashboard/tasks", "/dashboard/tasks/new?agent=" + a.ID, "/dashboard/agents/" + a.ID + "/edit", "/dashboard/workflows", "/marketplace/" + a.ID, "/dashboard/nothing", "/auth/login",
+	} {
 		check(path)
 	}
 }
