@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,7 +61,10 @@ type site struct {
 	log    lockedBuffer
 	hasher countingHasher
 
-	limits bool // of requests
+	limits bool         // of requests
+	refuse atomic.Int32 // so many live parts are answered 503
+	slowly bool         // scripts come one after the other, with time between
+	asked  atomic.Int32 // so many scripts
 	store  *memory.Store
 	stop   func() // ends the server, as a process does
 }
@@ -160,7 +164,20 @@ func (s *site) serve(l net.Listener) {
 		PublicURL: s.url, RateLimit: s.limits,
 		Pages: dashboard.New(s.engine, dashboard.Options{PublicURL: s.url, RateLimit: true}), PagesAt: dashboard.Patterns(),
 	}))
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
+	front := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case s.slowly && strings.HasSuffix(r.URL.Path, ".js"):
+			select {
+			case <-time.After(time.Duration(s.asked.Add(1)) * 150 * time.Millisecond):
+			case <-r.Context().Done():
+			}
+		case strings.HasSuffix(r.URL.Path, "/live") && s.refuse.Add(-1) >= 0:
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	})
+	server := &http.Server{Handler: front, ReadHeaderTimeout: 5 * time.Second}
 	go func() { _ = server.Serve(l) }()
 	s.stop = sync.OnceFunc(func() {
 		_ = server.Close()
@@ -584,18 +601,30 @@ func TestStrangersTextsAreOnlyTexts(t *testing.T) {
 		return err == nil && r.Status.Ended()
 	}, 10*time.Second, 10*time.Millisecond)
 
+	_, err = s.engine.Identity.ChangeName(t.Context(), me, strings.Join(hostile[1:3], " "))
+	require.NoError(t, err)
+	u, err := s.engine.Identity.UserByEmail(t.Context(), "me@example.com")
+	require.NoError(t, err)
+	_, err = s.engine.Identity.StartSession(t.Context(), u, app.Browser{Device: text})
+	require.NoError(t, err)
+
 	b := browse(t, s.url)
-	check := func(path string) {
+	look := func(path string) {
 		t.Helper()
-		b.open(path)
-		b.do(chromedp.Sleep(30 * time.Millisecond))
+		b.see(`document.readyState === "complete"`)
 		assert.Equal(t, "undefined", ask[string](b, `typeof window.hacked`), path)
 		assert.Zero(t, ask[int](b, `[...document.querySelectorAll("*")].filter(e => [...e.attributes].some(a => a.name.startsWith("on") || a.name.startsWith("hx-on"))).length + document.querySelectorAll('main script, main style, [style]:not(.uplot *):not(.uplot), a[href^="javascript:"]').length`), path)
 		assert.False(t, ask[bool](b, `document.documentElement.scrollWidth > innerWidth + 1`), "%s is wider than the window", path)
 		b.accessible()
 	}
+	check := func(path string) {
+		t.Helper()
+		b.open(path)
+		look(path)
+	}
+	hostileQuery := url.QueryEscape("/" + text)
 	query := "q=" + strings.ReplaceAll(`"><img`, `"`, "%22")
-	for _, path := range []string{"/marketplace", "/marketplace/" + a.ID, "/marketplace?" + query, "/auth/login", "/auth/signup"} {
+	for _, path := range []string{"/marketplace", "/marketplace/" + a.ID, "/marketplace?" + query, "/marketplace/nothing", "/auth/login?next=" + hostileQuery, "/auth/signup?next=" + hostileQuery, "/auth/forgot-password", "/auth/reset-password?token=" + hostileQuery, "/auth/verify-email?token=" + hostileQuery, "/billing/return?checkout=success"} {
 		check(path) // as a stranger
 	}
 	b.enter(token)
@@ -607,10 +636,36 @@ func TestStrangersTextsAreOnlyTexts(t *testing.T) {
 	} {
 		check(path)
 	}
-	// The same under dark colours and on a phone.
-	b.do(chromedp.EmulateViewport(390, 844, chromedp.EmulateMobile))
+	// What was wrong comes back with the form: the texts are in all of its fields, and what is said of them.
+	for path, form := range map[string]string{
+		"/dashboard/agents/new": "/dashboard/agents", "/dashboard/tasks/new?agent=" + a.ID: "/dashboard/tasks", "/dashboard/workflows/" + w.ID + "/edit": "/dashboard/workflows/" + w.ID,
+		"/dashboard/settings": "/dashboard/settings/profile", "/dashboard/tasks/" + ids[0]: "/dashboard/tasks/" + ids[0] + "/rate",
+	} {
+		b.open(path)
+		if !ask[bool](b, `Boolean(document.querySelector('form[action="`+form+`"]'))`) {
+			continue // it was rated
+		}
+		b.eval(`(() => { const f = document.querySelector('form[action="` + form + `"]');
+			for (const e of f.querySelectorAll("input:not([type=hidden]):not([type=checkbox]):not([type=radio]), textarea")) { e.removeAttribute("maxlength"); e.value = ` + quote(text+text) + `; }
+			f.submit(); })()`)
+		b.see(`document.querySelector("main .problem, main [role=alert], main .lost")`)
+		look("the form of " + path)
+	}
+	b.open("/dashboard/admin")
+	b.press("Verify it now")
+	b.says("All is right")
+	look("the ledger, verified")
+	b.open("/dashboard/billing")
+	b.press("Buy for $10")
+	b.at("/demo/checkout")
+	look("/demo/checkout")
+	// The same under dark colours and on a phone, as narrow as there are.
+	b.do(chromedp.EmulateViewport(360, 740, chromedp.EmulateMobile))
 	darken(b)
-	for _, path := range []string{"/dashboard", "/dashboard/agents/" + a.ID, "/dashboard/tasks/" + ids[1], "/dashboard/workflows/" + w.ID + "/edit", "/dashboard/workflows/" + w.ID + "/runs/" + run.ID, "/dashboard/billing", "/marketplace"} {
+	for _, path := range []string{
+		"/dashboard", "/dashboard/agents/" + a.ID, "/dashboard/tasks/" + ids[1], "/dashboard/workflows/" + w.ID + "/edit", "/dashboard/workflows/" + w.ID + "/runs/" + run.ID, "/dashboard/billing", "/marketplace", "/dashboard/settings", "/dashboard/admin",
+		"/dashboard/tasks", "/dashboard/tasks/new?agent=" + a.ID, "/dashboard/agents/" + a.ID + "/edit", "/dashboard/workflows", "/marketplace/" + a.ID, "/dashboard/nothing", "/auth/login",
+	} {
 		check(path)
 	}
 }

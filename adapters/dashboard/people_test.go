@@ -248,6 +248,29 @@ func TestAPageLeftOpenOutlivesARestart(t *testing.T) {
 	b.see(`window.same`)
 }
 
+// A page is live also if its scripts came slowly, and if the first call for its live part came to nothing.
+func TestALivePageBeginsInTheEnd(t *testing.T) {
+	t.Parallel()
+	s := open(t, func(s *site) { s.slowly = true })
+	me, token := s.user(t, "me@example.com")
+	off := s.register(t, me, "Away", "http://127.0.0.1:1", 0)
+	made, err := s.engine.Tasks.Create(t.Context(), me, app.CreateTask{AgentID: off.ID, Title: "Begin", QueueIfOffline: true})
+	require.NoError(t, err)
+	b := browse(t, s.url)
+	b.outage = true // which is told in the browser's log
+	b.enter(token)
+	for i, refuse := range []int32{0, 2} {
+		s.refuse.Store(refuse)
+		b.open("/dashboard/tasks/" + made.ID)
+		b.eval(`window.same = true`)
+		text := fmt.Sprintf("said %d", i)
+		_, err = s.engine.Tasks.Reply(t.Context(), me, made.ID, app.ReplyTask{Role: task.RoleAgent, Status: task.Running, Parts: []task.Part{task.TextPart(text)}})
+		require.NoError(t, err)
+		b.says(text)
+		b.see(`window.same`)
+	}
+}
+
 // Steps are linked by dragging from one to another. What cannot be is refused and said, and what was done can be undone.
 func TestStepsAreLinkedByDragging(t *testing.T) {
 	t.Parallel()

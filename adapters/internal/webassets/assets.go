@@ -11,6 +11,7 @@ import (
 	"mime"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -43,23 +44,29 @@ func init() { //nolint:gochecknoinits // the names follow from what is embedded
 		if err != nil {
 			panic(err)
 		}
-		sum := sha256.Sum256(b)
-		ext := path.Ext(f.Name())
-		hashed := strings.TrimSuffix(f.Name(), ext) + "." + hex.EncodeToString(sum[:6]) + ext
-		kind := mime.TypeByExtension(ext)
-		switch ext { // whatever the machine's own table says
-		case ".js":
-			kind = "text/javascript; charset=utf-8"
-		case ".css":
-			kind = "text/css; charset=utf-8"
-		case ".svg":
-			kind = "image/svg+xml"
-		case ".txt":
-			kind = "text/plain; charset=utf-8"
-		}
-		assets[hashed] = asset{kind, b, sync.OnceValue(func() []byte { return compress(b) })}
-		urls[f.Name()] = "/assets/" + hashed
+		add(f.Name(), b)
 	}
+	// htmx begins by itself right after its script: what extends it must not come later, as a script of its own may.
+	add("htmx-sse.js", slices.Concat(Read("htmx.min.js"), []byte("\n;"), Read("hx-sse.min.js")))
+}
+
+func add(name string, b []byte) {
+	sum := sha256.Sum256(b)
+	ext := path.Ext(name)
+	hashed := strings.TrimSuffix(name, ext) + "." + hex.EncodeToString(sum[:6]) + ext
+	kind := mime.TypeByExtension(ext)
+	switch ext { // whatever the machine's own table says
+	case ".js":
+		kind = "text/javascript; charset=utf-8"
+	case ".css":
+		kind = "text/css; charset=utf-8"
+	case ".svg":
+		kind = "image/svg+xml"
+	case ".txt":
+		kind = "text/plain; charset=utf-8"
+	}
+	assets[hashed] = asset{kind, b, sync.OnceValue(func() []byte { return compress(b) })}
+	urls[name] = "/assets/" + hashed
 }
 
 func compress(b []byte) []byte {

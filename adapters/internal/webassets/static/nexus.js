@@ -183,6 +183,16 @@
   });
   for (const over of ["htmx:after:swap", "htmx:error", "htmx:response:error"]) document.addEventListener(over, () => { stepsUntil = 0; });
 
+  // htmx comes again when a live part's connection ends, but not when it could not be made in the first place.
+  for (const failed of ["htmx:error", "htmx:response:error"]) document.addEventListener(failed, (e) => {
+    const part = e.detail?.ctx?.sourceElement ?? e.target, from = part.getAttribute?.("hx-sse:connect");
+    if (!from || part.waits) return;
+    part.waits = setTimeout(() => {
+      part.waits = 0;
+      if (part.isConnected && !part._htmx?.sse) htmx.ajax("GET", from, { source: part });
+    }, 1000 + Math.random() * 2000);
+  });
+
   // The menu of narrow screens closes with Escape and when one looks elsewhere.
   document.addEventListener("keydown", (e) => {
     if (e.key === "Escape") document.querySelectorAll(".bar details[open]").forEach((d) => { d.open = false; d.querySelector("summary").focus(); });
