@@ -89,7 +89,7 @@ func TestTheDocumentationHangsTogether(t *testing.T) {
 	}
 }
 
-// A page that the browser has is not sent again, unless who is logged in has changed.
+// A page that a stranger's browser has is not sent again; what tells who is logged in is not kept.
 func TestTheDocumentationIsKeptByBrowsers(t *testing.T) {
 	t.Parallel()
 	s := open(t)
@@ -104,6 +104,8 @@ func TestTheDocumentationIsKeptByBrowsers(t *testing.T) {
 	require.Empty(t, again.body)
 	mine := me.send("GET", "/docs/trust", nil, "If-None-Match", tag)
 	require.Equal(t, http.StatusOK, mine.status)
+	require.Equal(t, "no-store", mine.header.Get("Cache-Control"))
+	require.Empty(t, mine.header.Get("ETag"))
 	require.Contains(t, mine.body, "me@example.com")
 	require.Equal(t, http.StatusNotFound, stranger.send("GET", "/docs/nothing", nil).status)
 	require.Equal(t, http.StatusNotFound, stranger.send("GET", "/docs/adr/..%2f..%2fembed", nil).status)
