@@ -11,6 +11,18 @@ import (
 type TrustReader interface {
 	// Profile returns an agent's profile; ok is false when there is no evidence yet.
 	Profile(ctx context.Context, agentID string) (p trust.Profile, ok bool, err error)
+	// ScoresAt returns the agent's score after its last event before each of the moments, nil where there was none.
+	ScoresAt(ctx context.Context, agentID string, moments []time.Time) ([]*float64, error)
+	// Pace returns how long the market takes for a skill; the zero Pace if nothing is known.
+	Pace(ctx context.Context, skillID string) (trust.Pace, error)
+	// GivenUp returns the lowest profile of the agents that the user has deleted; ok is false when none has one.
+	GivenUp(ctx context.Context, ownerUserID string) (p trust.Profile, ok bool, err error)
+	EvidenceReader
+	PassReader
+}
+
+// EvidenceReader reads what has moved scores.
+type EvidenceReader interface {
 	// Events returns an agent's trust events, newest first, and how many there are in all.
 	Events(ctx context.Context, agentID string, page Page) ([]trust.Event, int, error)
 	// EventsAfter returns at most limit of the events that come after a place in that order, and how many there are in all,
@@ -18,13 +30,6 @@ type TrustReader interface {
 	EventsAfter(ctx context.Context, agentID string, after trust.Place, limit int) ([]trust.Event, int, error)
 	// Rating returns the rating of a task; ok is false when it has none.
 	Rating(ctx context.Context, taskID string) (e trust.Event, ok bool, err error)
-	// ScoresAt returns the agent's score after its last event before each of the moments, nil where there was none.
-	ScoresAt(ctx context.Context, agentID string, moments []time.Time) ([]*float64, error)
-	// Pace returns how long the market takes for a skill; the zero Pace if nothing is known.
-	Pace(ctx context.Context, skillID string) (trust.Pace, error)
-	// GivenUp returns the lowest profile of the agents that the user has deleted; ok is false when none has one.
-	GivenUp(ctx context.Context, ownerUserID string) (p trust.Profile, ok bool, err error)
-	PassReader
 }
 
 // PassReader reads what a pass over the payments goes by.
