@@ -258,33 +258,58 @@ func TestAFailingUnitHarmsNoNeighbour(t *testing.T) {
 // Units of one transaction are not kept from each other's rows by the database.
 func TestUnitsOfOneTransactionLockEachOtherOut(t *testing.T) {
 	t.Parallel()
-	s := open(t, migrated(t), postgres.WithWriters(1))
-	v, events := newTask(t, "t")
-	require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error { return tx.Tasks.Insert(ctx, v, events) }))
-	var units []func() error
-	for range 20 {
-		units = append(units, func() error {
-			return s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
-				v, err := tx.Tasks.Lock(ctx, "t")
-				if err != nil {
+	for name, expects := range map[string]func(i int) bool{
+		"as they come": func(int) bool { return false },
+		"as they said": func(int) bool { return true },
+		"some as said": func(i int) bool { return i%3 == 0 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := open(t, migrated(t), postgres.WithWriters(1))
+			v, events := newTask(t, "t")
+			require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+				if err := grant(ctx, tx, "u"); err != nil {
 					return err
 				}
-				v.Attempts++
-				if err := tx.Tasks.Save(ctx, v, nil); err != nil {
-					return err
-				}
-				_, err = tx.Agents.Get(ctx, "nobody") // one more step with the lock
-				require.True(t, fault.Has(err, fault.CodeAgentNotFound), "%v", err)
-				return nil
-			})
+				return tx.Tasks.Insert(ctx, v, events)
+			}))
+			var units []func() error
+			for i := range 20 {
+				hold, err := ledger.Hold{TaskID: fmt.Sprint("t", i), UserID: "u", Amount: 1, Title: "x"}.Place(now())
+				require.NoError(t, err)
+				hold = hold.Stamp(memory.NewID)
+				units = append(units, func() error {
+					return s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+						if expects(i) {
+							if err := tx.Foresight.Expect(ctx, ports.Expected{TaskID: "t", UserIDs: []string{"u"}, AgentIDs: []string{"nobody"}}); err != nil {
+								return err
+							}
+						}
+						v, err := tx.Tasks.Lock(ctx, "t")
+						if err != nil {
+							return err
+						}
+						v.Attempts++
+						if err := tx.Tasks.Save(ctx, v, nil); err != nil {
+							return err
+						}
+						_, err = tx.Agents.Get(ctx, "nobody") // one more step with the lock
+						require.True(t, fault.Has(err, fault.CodeAgentNotFound), "%v", err)
+						return tx.Ledger.Post(ctx, hold)
+					})
+				})
+			}
+			for _, err := range companions(t, s, units...) {
+				require.NoError(t, err)
+			}
+			v, err := s.Read().Tasks.Get(t.Context(), "t")
+			require.NoError(t, err)
+			require.Equal(t, 20, v.Attempts, "no update is lost")
+			b, err := s.Read().Ledger.Balance(t.Context(), "u")
+			require.NoError(t, err)
+			require.EqualValues(t, 20, b.Held)
 		})
 	}
-	for _, err := range companions(t, s, units...) {
-		require.NoError(t, err)
-	}
-	v, err := s.Read().Tasks.Get(t.Context(), "t")
-	require.NoError(t, err)
-	require.Equal(t, 20, v.Attempts, "no update is lost")
 }
 
 // A step through Bun has the connection for itself.

@@ -265,6 +265,8 @@ func (g *lockstep) step() bool {
 	}
 	if len(solo) == 0 && len(blocked) == 0 {
 		if batch := g.foreseen(open); len(batch) > 0 {
+			// Those that are left out would take their locks too late.
+			g.postpone(slices.DeleteFunc(open, func(l *lane) bool { return l.c.dirty || slices.Contains(batch, l) }))
 			for _, l := range batch {
 				l.next = l.calls
 			}
