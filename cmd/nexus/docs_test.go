@@ -39,6 +39,7 @@ var notRun = map[string]string{
 	"make build        # bin/nexus, one static file":                                 "the test has built and started it",
 	"go run ./cmd/nexus seed --data-dir seeded     # prints an account":              "a test of its own does",
 	"go run ./examples/echo/cmd/echo -addr 127.0.0.1:9000":                           "it serves until it is stopped",
+	"go run ./examples/worker/cmd/worker -addr 127.0.0.1:9001":                       "it serves until it is stopped; that tasks go on is shown by TestKilledFiveTimes and others",
 	"make generate      # the Go code of the templates, which is committed":          "the gate does",
 	"go test -run '^$' -bench '^BenchmarkLedger$' -benchtime 1x ./adapters/postgres": "a benchmark",
 	"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 nexus serve":                  "it serves until it is stopped; with a collector it is tested",
