@@ -53,9 +53,20 @@ var demoAgents = []struct {
 	},
 }
 
-// runDemo starts the bundled agents, registers them under an account of their own, makes a second account that can give
-// them tasks, and prints how to try it. It serves the agents until ctx ends.
-func runDemo(e *env, engine *app.Engine, base string) error {
+// serveDemoAgents serves the bundled agents until the process ends, and tells where each listens.
+func serveDemoAgents(e *env) (endpoints map[string]string, err error) {
+	endpoints = map[string]string{}
+	for _, a := range demoAgents {
+		if endpoints[a.name], err = serveAgent(e, a.addr, a.handler); err != nil {
+			return nil, err
+		}
+	}
+	return endpoints, nil
+}
+
+// runDemo registers the bundled agents under an account of their own, makes a second account that can give them tasks, and
+// prints how to try it.
+func runDemo(e *env, engine *app.Engine, base string, endpoints map[string]string) error {
 	if err := os.MkdirAll(e.cli.DataDir, 0o700); err != nil {
 		return err
 	}
@@ -73,10 +84,7 @@ func runDemo(e *env, engine *app.Engine, base string) error {
 		return err
 	}
 	for _, a := range demoAgents {
-		endpoint, err := serveAgent(e, a.addr, a.handler)
-		if err != nil {
-			return err
-		}
+		endpoint := endpoints[a.name]
 		state.Agents[a.name], err = demoAgent(e, engine, owner, state.Agents[a.name], registry.Profile{
 			Name: &a.name, Description: &a.description, Endpoint: &endpoint, Price: &a.price, Skills: &a.skills, Tags: &[]string{"demo"},
 		})
@@ -113,7 +121,6 @@ func runDemo(e *env, engine *app.Engine, base string) error {
 		return err
 	}
 	fmt.Fprintf(e.out, demoText, base, state.Email, state.Password, state.Key, state.OwnerKey, base, echoAgent.ID, base, base, base, base, echoAgent.ID, base, state.Agents["Worker"])
-	<-e.Done()
 	return nil
 }
 

@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -375,6 +377,36 @@ func TestOperatorsCommands(t *testing.T) {
 	require.Equal(t, http.StatusForbidden, status)
 	_, err = s.run("", "key", "create", "--agent", agentID, "--scopes", "everything")
 	require.ErrorContains(t, err, "is no scope")
+}
+
+// The demo's agents are asked whether they are there as soon as the server starts again after a while; they are.
+func TestTheDemosAgentsAreThereFirst(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, "--demo")
+	s.start()
+	require.Eventually(t, func() bool { return strings.Contains(s.out.String(), "/docs") }, 20*time.Second, 5*time.Millisecond)
+	c := s.signUp("looks@example.com")
+	db, err := sql.Open("sqlite", filepath.Join(s.dir, "nexus.db")+"?_pragma=busy_timeout(5000)")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	for range 3 {
+		s.kill()
+		_, err := db.ExecContext(t.Context(), "UPDATE jobs SET run_at = 0, lease_owner = '', lease_until = 0 WHERE kind = 'agent.probe'")
+		require.NoError(t, err)
+		s.start()
+		require.Eventually(t, func() bool { // they were asked
+			n := 1
+			err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM jobs WHERE kind = 'agent.probe' AND run_at = 0").Scan(&n)
+			return err == nil && n == 0
+		}, 20*time.Second, 10*time.Millisecond)
+		var found []struct{ Name, Status string }
+		_, err = c.call("GET", "/api/v1/discover?tags=demo", nil, &found)
+		require.NoError(t, err)
+		require.Len(t, found, 3)
+		for _, a := range found {
+			require.Equal(t, "online", a.Status, a.Name)
+		}
+	}
 }
 
 func TestDemo(t *testing.T) {

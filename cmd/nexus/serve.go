@@ -199,6 +199,13 @@ func (s *serveCmd) Run(e *env) (err error) {
 		err = errors.Join(err, <-told)
 	}()
 
+	var demo map[string]string
+	if s.Demo { // before the worker asks whether its agents are there
+		if demo, err = serveDemoAgents(e); err != nil {
+			return fmt.Errorf("serve the demo's agents: %w", err)
+		}
+	}
+
 	// The worker stops after the server, so that a request that is being answered still finds it.
 	work, stopWork := context.WithCancel(context.WithoutCancel(e))
 	defer stopWork()
@@ -222,7 +229,7 @@ func (s *serveCmd) Run(e *env) (err error) {
 	}
 	if s.Demo {
 		group.Go(func() error {
-			if err := runDemo(e, engine, base); err != nil && e.Err() == nil {
+			if err := runDemo(e, engine, base, demo); err != nil && e.Err() == nil {
 				e.log.Error("the demo could not be set up; the server runs without it", "error", err)
 			}
 			return nil
