@@ -384,12 +384,15 @@ func TestTheDemosAgentsAreThereFirst(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "--demo")
 	s.start()
-	require.Eventually(t, func() bool { return strings.Contains(s.out.String(), "/docs") }, 20*time.Second, 5*time.Millisecond)
+	ready := func(times int) {
+		require.Eventually(t, func() bool { return strings.Count(s.out.String(), "NEXUS_KEY=") == times }, 20*time.Second, 5*time.Millisecond)
+	}
+	ready(1)
 	c := s.signUp("looks@example.com")
 	db, err := sql.Open("sqlite", filepath.Join(s.dir, "nexus.db")+"?_pragma=busy_timeout(5000)")
 	require.NoError(t, err)
 	defer func() { require.NoError(t, db.Close()) }()
-	for range 3 {
+	for i := range 3 {
 		s.kill()
 		_, err := db.ExecContext(t.Context(), "UPDATE jobs SET run_at = 0, lease_owner = '', lease_until = 0 WHERE kind = 'agent.probe'")
 		require.NoError(t, err)
@@ -399,6 +402,7 @@ func TestTheDemosAgentsAreThereFirst(t *testing.T) {
 			err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM jobs WHERE kind = 'agent.probe' AND run_at = 0").Scan(&n)
 			return err == nil && n == 0
 		}, 20*time.Second, 10*time.Millisecond)
+		ready(i + 2)
 		var found []struct{ Name, Status string }
 		_, err = c.call("GET", "/api/v1/discover?tags=demo", nil, &found)
 		require.NoError(t, err)
