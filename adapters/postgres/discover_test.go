@@ -2,7 +2,9 @@ package postgres_test
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -21,7 +23,7 @@ import (
 // counted, sometimes most of them of one band, while scores, words and terms change.
 func TestDiscoveryInBandsAgreesWithTheDomain(t *testing.T) {
 	t.Parallel()
-	s, _ := fresh(t)
+	s, url := fresh(t)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
@@ -67,17 +69,23 @@ func TestDiscoveryInBandsAgreesWithTheDomain(t *testing.T) {
 			return nil
 		}))
 	}
-	for range 100 { // what changes is found by what it is now
+	for range 400 { // what changes is found by what it is now
 		id := ids[r.IntN(len(ids))]
 		a := all[id]
 		require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
-			switch r.IntN(4) {
+			a = all[id]
+			switch r.IntN(10) {
 			case 0:
 				a = fill(a)
 			case 1:
 				a.DeletedAt = &day
 			case 2:
 				a.Price++
+			case 3:
+				beat := day.Add(-time.Duration(r.IntN(400)) * time.Second)
+				a.LastHeartbeat = &beat
+			case 4:
+				a.Status = registry.Statuses()[r.IntN(3)]
 			default:
 				p := trust.Newcomer(id, day, trust.DefaultWeights())
 				p.Score = score()
@@ -88,6 +96,25 @@ func TestDiscoveryInBandsAgreesWithTheDomain(t *testing.T) {
 		}))
 		all[id] = a
 	}
+	for range 100 { // now this side of a band's edge, now that
+		id := ids[r.IntN(len(ids))]
+		a := all[id]
+		for range 3 {
+			p := trust.Newcomer(id, day, trust.DefaultWeights())
+			p.Score = min(max(math.Round(a.TrustScore/5)*5+float64(r.IntN(60)-30)/10, 0), 100)
+			a.TrustScore = p.Score
+			require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error { return tx.Trust.Settle(ctx, p) }))
+		}
+		all[id] = a
+	}
+	db, err := sql.Open("pgx", url)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	var below, wrong int
+	require.NoError(t, db.QueryRowContext(t.Context(), `SELECT count(*) FILTER (WHERE a.trust_score < i.band * 5), count(*) FILTER (WHERE a.trust_score >= i.band * 5 + 5 OR a.trust_score < i.band * 5 - 2
+		OR EXISTS (SELECT 1 FROM agent_terms AS t WHERE t.agent_id = a.id AND t.band <> i.band)) FROM agents AS a JOIN agent_index AS i ON i.agent_id = a.id`).Scan(&below, &wrong))
+	require.Positive(t, below, "agents that are a little below their band")
+	require.Zero(t, wrong, "agents in wrong bands")
 	for range 80 {
 		q := registry.Query{Limit: 1 + r.IntN(60)}
 		if r.IntN(2) == 0 {
@@ -163,6 +190,52 @@ func TestDiscoveryInBandsAgreesWithTheDomain(t *testing.T) {
 				check(i + 1)
 			}
 		}
+	}
+}
+
+// TestAScoreALittleBelowItsBand has an agent that fell, but not out of its band, behind one of the next band that is better now.
+func TestAScoreALittleBelowItsBand(t *testing.T) {
+	t.Parallel()
+	s, _ := fresh(t)
+	day := time.Date(2026, 3, 6, 12, 0, 0, 0, time.UTC)
+	agent := func(n int) string { return fmt.Sprintf("0198c0de-0000-7000-8000-%012d", n) }
+	settle := func(n int, score float64) {
+		p := trust.Newcomer(agent(n), day, trust.DefaultWeights())
+		p.Score = score
+		require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error { return tx.Trust.Settle(ctx, p) }))
+	}
+	for n, score := range []float64{1: 77, 2: 76, 3: 74, 4: 60} {
+		if n == 0 {
+			continue
+		}
+		require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+			return tx.Agents.Insert(ctx, registry.Agent{
+				ID: agent(n), OwnerUserID: "u", Name: "Reader", Endpoint: "https://a.example.com", Status: registry.Online, Metadata: []byte("{}"), TrustScore: score,
+				Tags: []string{"pdf"}, CreatedAt: day, UpdatedAt: day,
+			})
+		}))
+	}
+	settle(2, 73.5)
+	for _, how := range []registry.Query{{SkillTags: []string{"pdf"}}, {SkillTags: []string{"pdf", "x"}}, {SkillTags: []string{"pdf"}, Status: registry.Online}, {Text: "read", Sort: registry.SortTrust}} {
+		ask := func(limit, offset int, least float64, after *registry.Place) []string {
+			q := how
+			q.Limit, q.Offset, q.After = limit, offset, after
+			if least > 0 {
+				q.MinTrust = &least
+			}
+			q, err := q.Normalize()
+			require.NoError(t, err)
+			found, _, err := s.Read().Agents.Discover(t.Context(), q, day)
+			require.NoError(t, err)
+			return idsOf(found)
+		}
+		require.Equal(t, []string{agent(1), agent(3)}, ask(2, 0, 0, nil), "%+v", how)
+		require.Equal(t, []string{agent(3)}, ask(1, 1, 0, nil), "%+v", how)
+		require.Equal(t, []string{agent(2), agent(4)}, ask(2, 2, 0, nil), "%+v", how)
+		require.Equal(t, []string{agent(1), agent(3)}, ask(5, 0, 74, nil), "%+v", how)
+		require.Equal(t, []string{agent(1)}, ask(5, 0, 75, nil), "%+v", how)
+		require.Equal(t, []string{agent(3)}, ask(1, 0, 0, &registry.Place{Trust: 77, ID: agent(1)}), "%+v", how)
+		require.Equal(t, []string{agent(2)}, ask(1, 0, 0, &registry.Place{Trust: 74, ID: agent(3)}), "%+v", how)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -192,7 +193,7 @@ func dialect() bunstore.Dialect {
 			}
 			return false
 		},
-		Lost: lost, TextIsExact: indexedLetters, Index: "CALL index_agent(?)", Entries: entries, Cached: []any{pgx.QueryExecModeCacheStatement},
+		Lost: lost, TextIsExact: indexedLetters, Index: "CALL index_agent(?)", Entries: entries, Beginning: indexedBeginning, Cached: []any{pgx.QueryExecModeCacheStatement},
 	}
 }
 
@@ -209,13 +210,14 @@ func exact(text string) string {
 // indexedLetters is how many letters of a word the index has: agent_index_terms.
 const indexedLetters = 60
 
-// indexedBeginning is up to how many letters the beginning of a word is an entry of the index: agent_index_prefixed.
-const indexedBeginning = 4
+// indexedBeginning is up to how many letters the beginning of a word is an entry of the index: agent_index_terms.
+const indexedBeginning = 2
 
-// entries asks agent_index: a word is the beginning of one there, as far as it goes; #tags, !skills and =category
-// are there as a whole.
-func entries(words, anyTag []string, skillID, category string) (index, row, mark string) {
-	everything := strings.Join(words, "") + strings.Join(anyTag, "") + skillID + category
+// entries asks agent_index: a word is the beginning of one there, as far as it goes, which are those of alike where that is known; #tags,
+// !skills and =category are there as a whole. All that begins like a word is put together anew for each question, so where
+// something else narrows it, only its first letters are asked for, and the rows are to be asked for the rest.
+func entries(words []string, alike [][]string, anyTag []string, skillID, category string) (index, row, mark string, loose bool) {
+	everything := strings.Join(words, "") + strings.Join(slices.Concat(alike...), "") + strings.Join(anyTag, "") + skillID + category
 	r := '~' // a letter that is nowhere in it
 	for ; strings.ContainsRune(everything, r); r++ {
 	}
@@ -224,13 +226,23 @@ func entries(words, anyTag []string, skillID, category string) (index, row, mark
 		return "'" + mark + strings.NewReplacer("'", "''", `\`, `\\`).Replace(kind+term) + "'"
 	}
 	var inIndex, inRow, tags []string
-	for _, w := range words { // letters and digits only
+	for i, w := range words { // letters and digits only
 		letters := []rune(w)
 		w = string(letters[:min(len(letters), indexedLetters)])
 		inRow = append(inRow, quoted("", w)+":*")
-		if len(letters) <= indexedBeginning {
+		switch {
+		case len(letters) <= indexedBeginning:
 			inIndex = append(inIndex, quoted("^", w))
-		} else {
+		case i < len(alike) && len(alike[i]) > 0:
+			var any []string
+			for _, w := range alike[i] {
+				any = append(any, quoted("", w))
+			}
+			inIndex = append(inIndex, "("+strings.Join(any, " | ")+")")
+		case len(words) > 1 || len(anyTag) > 0 || skillID != "":
+			inIndex = append(inIndex, quoted("^", string(letters[:indexedBeginning])))
+			loose = true
+		default:
 			inIndex = append(inIndex, quoted("", w)+":*")
 		}
 	}
@@ -247,7 +259,7 @@ func entries(words, anyTag []string, skillID, category string) (index, row, mark
 	if category != "" {
 		terms = append(terms, quoted("=", category))
 	}
-	return strings.Join(append(inIndex, terms...), " & "), strings.Join(append(inRow, terms...), " & "), mark
+	return strings.Join(append(inIndex, terms...), " & "), strings.Join(append(inRow, terms...), " & "), mark, loose
 }
 
 // lost tells that the connection is of no more use: it broke, or the server goes away.

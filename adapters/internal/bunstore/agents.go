@@ -198,7 +198,11 @@ func (v *agents) Discover(ctx context.Context, q registry.Query, now time.Time) 
 	most := registry.CountLimit
 	err = v.solo(ctx, func(ctx context.Context, c *session) error {
 		var rows []agentRow
-		b, done := bandedQuery(c, q, now), false
+		var b *banded
+		done := false
+		if b, err = bandedQuery(ctx, c, q, now); err != nil {
+			return c.store.wrap(err, "find agents")
+		}
 		if b != nil {
 			rows, total, err = b.discover(ctx)
 		} else if rows, total, done, err = discoverPlain(ctx, c, q, now); err == nil && !done {
@@ -385,7 +389,7 @@ func discovery(c *session, q registry.Query, now time.Time) filter {
 		for _, w := range words {
 			s = s.Where("(" + has("name", w) + " OR " + has("skills", w) + " OR " + has("description", w) + ")")
 		}
-		if is, args := statusIs(q.Status, now); is != "" {
+		if is, args := statusIs("a", q.Status, now); is != "" {
 			s = s.Where(is, args...)
 		}
 		return s
@@ -393,16 +397,17 @@ func discovery(c *session, q registry.Query, now time.Time) filter {
 	return f
 }
 
-// statusIs is registry.Agent.StatusAt as SQL; "" if any will do.
-func statusIs(want registry.Status, now time.Time) (string, []any) {
+// statusIs is registry.Agent.StatusAt of the row r as SQL; "" if any will do.
+func statusIs(r string, want registry.Status, now time.Time) (string, []any) {
 	degraded, offline := at(now.Add(-registry.DegradedAfter)), at(now.Add(-registry.OfflineAfter)) // heartbeats up to then are too old
+	status, beat := r+".status", r+".last_heartbeat"
 	switch want {
 	case registry.Online:
-		return "a.status = 'online' AND (a.last_heartbeat IS NULL OR a.last_heartbeat > ?)", []any{degraded}
+		return status + " = 'online' AND (" + beat + " IS NULL OR " + beat + " > ?)", []any{degraded}
 	case registry.Degraded:
-		return "(a.last_heartbeat IS NULL OR a.last_heartbeat > ?) AND (a.status = 'degraded' OR a.status = 'online' AND a.last_heartbeat <= ?)", []any{offline, degraded}
+		return "(" + beat + " IS NULL OR " + beat + " > ?) AND (" + status + " = 'degraded' OR " + status + " = 'online' AND " + beat + " <= ?)", []any{offline, degraded}
 	case registry.Offline:
-		return "(a.status = 'offline' OR a.last_heartbeat <= ?)", []any{offline}
+		return "(" + status + " = 'offline' OR " + beat + " <= ?)", []any{offline}
 	default:
 		return "", nil
 	}

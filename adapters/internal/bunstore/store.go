@@ -91,9 +91,12 @@ type Dialect struct {
 	// Cached is what goes before the parameters of a statement whose plan the connection is to keep; nil for nothing.
 	Cached []any
 	// Entries asks for all words and terms, in the band of trust whose two digits take the place of mark: index asks the index of
-	// agents, agent_index, and row a row of it. What row is for one word, with A, B or D after it, asks for it in the name, the skills or
-	// the description. nil: there is no such index.
-	Entries func(words, anyTag []string, skillID, category string) (index, row, mark string)
+	// agents, agent_index, and row a row of it. alike has, for each word, all that begin like it, or none where they are not known. What
+	// row is for one word, with A, B or D after it, asks for it in the name, the skills or the description. loose: what the index finds has
+	// to be asked for row too. nil: there is no such index.
+	Entries func(words []string, alike [][]string, anyTag []string, skillID, category string) (index, row, mark string, loose bool)
+	// Beginning is up to how many letters of a word Entries needs nothing alike.
+	Beginning int
 }
 
 // Config is what a store is made of. Write and Read may be the same.
