@@ -211,6 +211,9 @@ const (
 	tag     = "A2A"
 	tagText = "The engine's agents for any client of A2A, in versions 0.3 and 1.0 and in the {type, data} form, by JSON-RPC 2.0 over one URL."
 
+	tagAgent     = "A2A agents"
+	tagAgentText = "The same with a door and a card for each agent, which is how clients that know nothing of this engine reach one."
+
 	textCodes = "Errors are JSON-RPC's, with HTTP 200 unless one of the statuses below says more: -32700 no JSON, -32600 no request, -32601 no such method, -32602 wrong params (or no such agent), -32603 our failure; " +
 		"A2A's -32001 no such task, -32002 not cancelable, -32003 no push notifications, -32004 unsupported, -32005 content type, -32006 the agent's answer cannot be used, -32007 no extended card, -32009 version; and -32000 for the rest, with ErrorInfo in data, -31401 no or a wrong key, -31403 not allowed."
 	headerVersion = "0.3 or 1.0; without it 0.3. Methods are told apart by their names anyway."
@@ -299,6 +302,9 @@ func routes() []Route {
 	})
 	for i := range out {
 		out[i].Tag, out[i].TagText = tag, tagText
+		if strings.HasPrefix(out[i].Path, pathAgent) {
+			out[i].Tag, out[i].TagText = tagAgent, tagAgentText
+		}
 	}
 	return out
 }
