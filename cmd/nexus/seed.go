@@ -221,7 +221,9 @@ func (s *seeding) run(ctx context.Context, password string) error {
 	for i, kind := range []int{0, 1, 2, 3} { // what goes on now
 		s.at(s.end.Add(-time.Duration(i+1)*20*time.Second), func(ctx context.Context) error { return s.open(ctx, kind) })
 	}
-	s.at(s.end.Add(-50*time.Second), func(ctx context.Context) error { return s.execute(ctx, s.ada, s.live) })
+	for _, before := range []time.Duration{50 * time.Second, 4 * time.Second} { // a step of the first may fail, those of the second have no time to
+		s.at(s.end.Add(-before), func(ctx context.Context) error { return s.execute(ctx, s.ada, s.live) })
+	}
 	for s.queue.Len() > 0 {
 		next := heap.Pop(&s.queue).(happening)
 		if next.at.After(s.now) {
