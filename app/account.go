@@ -134,12 +134,10 @@ func (s *Identity) confirm(ctx context.Context, c identity.Caller, field, passwo
 // change alters a user whom confirm has let pass, unless the password was changed meanwhile.
 func (s *Identity) change(ctx context.Context, confirmed identity.User, fn func(ctx context.Context, u *unit, user identity.User) error) error {
 	return s.update(ctx, func(ctx context.Context, u *unit) error {
-		user, err := u.Users.Lock(ctx, confirmed.ID)
+		user, err := u.activeUser(ctx, confirmed.ID)
 		switch {
 		case err != nil:
-			return fmt.Errorf("lock user: %w", err)
-		case !user.Active():
-			return disabled()
+			return err
 		case user.PasswordHash != confirmed.PasswordHash:
 			return fault.New(fault.Forbidden, fault.CodeForbidden, "the password was changed meanwhile; try again")
 		}
@@ -157,12 +155,9 @@ func (s *Identity) ChangeName(ctx context.Context, c identity.Caller, name strin
 		return AccountView{}, err
 	}
 	err = s.update(ctx, func(ctx context.Context, u *unit) error {
-		user, err := u.Users.Lock(ctx, c.UserID)
-		switch {
-		case err != nil:
-			return fmt.Errorf("lock user: %w", err)
-		case !user.Active():
-			return disabled()
+		user, err := u.activeUser(ctx, c.UserID)
+		if err != nil {
+			return err
 		}
 		user.Name = name
 		return u.Users.Save(ctx, user)

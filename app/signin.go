@@ -281,6 +281,18 @@ func (s *Identity) StartSession(ctx context.Context, user identity.User, b Brows
 	return s.startSession(ctx, user, b)
 }
 
+// activeUser locks a user, who must not have been disabled.
+func (u *unit) activeUser(ctx context.Context, id string) (identity.User, error) {
+	user, err := u.Users.Lock(ctx, id)
+	switch {
+	case err != nil:
+		return user, fmt.Errorf("lock user: %w", err)
+	case !user.Active():
+		return user, disabled()
+	}
+	return user, nil
+}
+
 // startSession begins a session, unless the user has been disabled, or the password changed, since it was looked at.
 func (s *Identity) startSession(ctx context.Context, user identity.User, b Browser) (token string, err error) {
 	if token, err = s.drawToken(); err != nil {
@@ -288,12 +300,10 @@ func (s *Identity) startSession(ctx context.Context, user identity.User, b Brows
 	}
 	device := strings.ToValidUTF8(strings.ReplaceAll(b.Device[:min(len(b.Device), identity.MaxDevice)], "\x00", ""), "")
 	err = s.update(ctx, func(ctx context.Context, u *unit) error {
-		now, err := u.Users.Lock(ctx, user.ID)
+		now, err := u.activeUser(ctx, user.ID)
 		switch {
 		case err != nil:
-			return fmt.Errorf("lock user: %w", err)
-		case !now.Active():
-			return disabled()
+			return err
 		case now.PasswordHash != user.PasswordHash:
 			return wrongPassword()
 		}
@@ -428,12 +438,9 @@ func (s *Identity) linkTo(ctx context.Context, userID string, who identity.Outsi
 		return err
 	}
 	return s.update(ctx, func(ctx context.Context, u *unit) error {
-		user, err := u.Users.Lock(ctx, userID)
+		user, err := u.activeUser(ctx, userID)
 		if err != nil {
-			return fmt.Errorf("lock user: %w", err)
-		}
-		if !user.Active() {
-			return disabled()
+			return err
 		}
 		switch _, owner, err := u.Identities.Find(ctx, who.Issuer, who.Subject); {
 		case err == nil && owner.ID == userID:

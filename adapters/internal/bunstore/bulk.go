@@ -128,6 +128,18 @@ func (s *Store) gather(calls []*call) []*lot {
 	return lots
 }
 
+// inLots are calls put together, and what is sent for each lot, said in one of the ways that there are.
+func (s *Store) inLots(calls []*call, say func(*lot, *Store) (Call, error)) (lots []*lot, out []Call, err error) {
+	lots = s.gather(calls)
+	out = make([]Call, len(lots), len(lots)+1)
+	for i, l := range lots {
+		if out[i], err = say(l, s); err != nil {
+			return nil, nil, err
+		}
+	}
+	return lots, out, nil
+}
+
 // add takes a call in; false when its row is there already.
 func (l *lot) add(k *call) bool {
 	if l.bulk == nil || l.bulk.key == nil {

@@ -1,7 +1,6 @@
 package bunstore
 
 import (
-	"cmp"
 	"context"
 	"slices"
 
@@ -94,7 +93,7 @@ func (c *session) expectLocks(e ports.Expected) (calls []*call, done []func()) {
 		}})
 	}
 	if id := e.EvidenceOf; id != "" {
-		if !c.memo.knowsEvidence(id) {
+		if _, _, known := c.memo.profile(id); !known {
 			var p trust.Profile
 			k := profileInto(qProfile, id, &p)
 			calls = append(append(calls, lockEvidence(c, id)...), k)
@@ -161,51 +160,15 @@ func (l *lane) stage() []*call {
 // foreseen are the units that can take all that they expect in one round trip: when all of the group are about to, those
 // that want no row of another's.
 func (g *lockstep) foreseen(open []*lane) []*lane {
-	taken := map[row]bool{}
+	taken := locks{}
 	var batch []*lane
 	for _, l := range open {
 		if l.stages != fresh {
 			return nil
 		}
-		free := true
-		for _, k := range l.calls {
-			free = free && (k.room == "" || !taken[k.row()] && g.held[k.row()] == nil)
+		if !g.blocked(l, l.calls) && taken.take(l.calls) {
+			batch = append(batch, l)
 		}
-		if !free {
-			continue
-		}
-		for _, k := range l.calls {
-			if k.room != "" {
-				taken[k.row()] = true
-			}
-		}
-		batch = append(batch, l)
 	}
 	return batch
-}
-
-// byRank is what units expect, in the one order of locks.
-func byRank(batch []*lane) []*call {
-	type sorted struct {
-		rank rank
-		by   string
-		k    *call
-	}
-	var all []sorted
-	for _, l := range batch {
-		s := sorted{}
-		for _, k := range l.calls {
-			if k.rank != unranked {
-				s.rank, s.by = k.rank, k.args[k.key].(string)
-			}
-			s.k = k
-			all = append(all, s)
-		}
-	}
-	slices.SortStableFunc(all, func(a, b sorted) int { return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.by, b.by)) })
-	calls := make([]*call, len(all))
-	for i, s := range all {
-		calls[i] = s.k
-	}
-	return calls
 }

@@ -243,7 +243,7 @@ func (g *lockstep) step() bool {
 			spoiled = spoiled || l.broke()
 		case l.solo:
 			solo = append(solo, l)
-		case l.wants != nil || g.blocked(l):
+		case l.wants != nil || g.blocked(l, l.stage()):
 			blocked = append(blocked, l)
 		default:
 			free = append(free, l)
@@ -270,7 +270,7 @@ func (g *lockstep) step() bool {
 			for _, l := range batch {
 				l.next = l.calls
 			}
-			g.send(batch, byRank(batch), nil)
+			g.send(batch, inOrder(batch, true), nil)
 			return true
 		}
 	}
@@ -287,7 +287,7 @@ func (g *lockstep) step() bool {
 	for _, l := range append(slices.Clone(batch), heirs...) {
 		l.next = l.stage()
 	}
-	g.send(append(batch, heirs...), inOrder(batch), inOrder(heirs))
+	g.send(append(batch, heirs...), inOrder(batch, false), inOrder(heirs, false))
 	return true
 }
 
@@ -308,9 +308,9 @@ func (g *lockstep) grant() bool {
 	return len(lucky) > 0
 }
 
-// blocked tells whether a unit waits for a row that another one has.
-func (g *lockstep) blocked(l *lane) bool {
-	for _, k := range l.stage() {
+// blocked tells whether calls of a unit wait for a row that another one has.
+func (g *lockstep) blocked(l *lane, calls []*call) bool {
+	for _, k := range calls {
 		if k.room != "" && !k.free {
 			if owner := g.held[k.row()]; owner != nil && owner != l {
 				return true
@@ -381,46 +381,60 @@ func (l *lane) broke() bool { return l.r.out.err != nil && l.c.dirty && !l.later
 // lowest are the units whose turn it is: those of the lowest rank, of which only one gets the same lock.
 func (g *lockstep) lowest(free []*lane) []*lane {
 	first := slices.MinFunc(free, func(a, b *lane) int { return cmp.Compare(a.rank(), b.rank()) }).rank()
-	taken := map[row]bool{}
+	taken := locks{}
 	var batch []*lane
 	for _, l := range free {
 		if l.rank() != first {
 			continue
 		}
-		clash := false
-		for _, k := range l.stage() {
-			clash = clash || k.room != "" && taken[k.row()]
+		if taken.take(l.stage()) {
+			batch = append(batch, l)
 		}
-		if clash {
-			continue
-		}
-		for _, k := range l.stage() {
-			if k.room != "" {
-				taken[k.row()] = true
-			}
-		}
-		batch = append(batch, l)
 	}
 	return batch
 }
 
-// inOrder is what units wait for, by the rows that they may have to wait for themselves.
-func inOrder(batch []*lane) []*call {
+// locks are those that the units of a batch take.
+type locks map[row]bool
+
+// take adds those of calls, unless one of them is another unit's.
+func (t locks) take(calls []*call) bool {
+	for _, k := range calls {
+		if k.room != "" && t[k.row()] {
+			return false
+		}
+	}
+	for _, k := range calls {
+		if k.room != "" {
+			t[k.row()] = true
+		}
+	}
+	return true
+}
+
+// inOrder is what is sent for units, by the rows that they may have to wait for themselves; where that is of several ranks, by
+// rank first.
+func inOrder(batch []*lane, ranks bool) []*call {
 	type sorted struct {
-		by string // the row that it, or a call of the same unit before it, may have to wait for
-		k  *call
+		rank rank
+		by   string // the row that it, or a call of the same unit before it, may have to wait for
+		k    *call
 	}
 	var all []sorted
 	for _, l := range batch {
-		by := ""
+		var s sorted
 		for _, k := range l.next {
 			if k.rank != unranked {
-				by = fmt.Sprint(k.args[k.key])
+				s.by = fmt.Sprint(k.args[k.key])
+				if ranks {
+					s.rank = k.rank
+				}
 			}
-			all = append(all, sorted{by, k})
+			s.k = k
+			all = append(all, s)
 		}
 	}
-	slices.SortStableFunc(all, func(a, b sorted) int { return cmp.Compare(a.by, b.by) })
+	slices.SortStableFunc(all, func(a, b sorted) int { return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.by, b.by)) })
 	calls := make([]*call, len(all))
 	for i, s := range all {
 		calls[i] = s.k
@@ -475,20 +489,15 @@ func (g *lockstep) send(batch []*lane, calls, behind []*call) {
 // pipeline sends calls in one round trip, the first time behind a BEGIN.
 func (g *lockstep) pipeline(calls []*call) error {
 	s := g.w.store
-	out := make([]Call, 0, 1+len(calls))
-	if !g.begun {
-		out = append(out, Call{Text: s.cfg.Dialect.Begin})
+	lots, out, err := s.inLots(calls, (*lot).sent)
+	if err != nil {
+		return err
 	}
-	lots := s.gather(calls)
-	for _, l := range lots {
-		c, err := l.sent(s)
-		if err != nil {
-			return err
-		}
-		out = append(out, c)
+	if !g.begun {
+		out = append([]Call{{Text: s.cfg.Dialect.Begin}}, out...)
 	}
 	s.counts.roundTrips.Add(1)
-	err := s.cfg.Dialect.Pipeline(g.w.c.conn, out)
+	err = s.cfg.Dialect.Pipeline(g.w.c.conn, out)
 	g.begun = true // or perhaps not, which the end of it finds out
 	if err != nil {
 		return err
@@ -528,14 +537,9 @@ func (g *lockstep) mayCommit(calls []*call) bool {
 // finish sends the last calls and the COMMIT in one round trip. Each call must change its rows, or all is lost.
 func (g *lockstep) finish(calls []*call) (err error) {
 	s := g.w.store
-	lots := s.gather(calls)
-	out := make([]Call, 0, len(lots)+1)
-	for _, l := range lots {
-		c, err := l.sentExactly(s)
-		if err != nil {
-			return err
-		}
-		out = append(out, c)
+	lots, out, err := s.inLots(calls, (*lot).sentExactly)
+	if err != nil {
+		return err
 	}
 	var units []*request
 	for _, l := range g.lanes {

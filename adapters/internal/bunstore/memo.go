@@ -219,7 +219,7 @@ func (m *memo) balance(userID string) (b ledger.Balance, ok bool) {
 // lock is trusts.Lock: it reads what is not known, and waits until no other unit has the agent's evidence.
 func (m *memo) lock(ctx context.Context, c *session, agentID, requesterID string) (p trust.Profile, d trust.Dealings, ok bool, err error) {
 	var calls []*call
-	known := m.knowsEvidence(agentID)
+	_, _, known := m.profile(agentID)
 	var read keptProfile
 	var profile *call
 	if !known {
@@ -256,13 +256,6 @@ func (m *memo) lock(ctx context.Context, c *session, agentID, requesterID string
 		}
 	}
 	return kept.profile, d, kept.ok, nil
-}
-
-// knowsEvidence tells whether an agent's evidence was locked and read.
-func (m *memo) knowsEvidence(agentID string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.profiles[agentID] != nil
 }
 
 // sawEvidence keeps what was read of an agent that is locked, unless another unit has read it at the same time.

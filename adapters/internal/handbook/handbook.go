@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"html"
 	"io/fs"
+	"maps"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -91,11 +93,7 @@ func (b *Book) File(path string) ([]byte, bool) {
 
 // Paths lists the paths of all pages.
 func (b *Book) Paths() []string {
-	var out []string
-	for p := range b.pages {
-		out = append(out, p)
-	}
-	return out
+	return slices.Collect(maps.Keys(b.pages))
 }
 
 // check finds links that lead nowhere.
@@ -107,22 +105,13 @@ func (b *Book) check(places Places) error {
 			target, isPage := b.pages[at]
 			_, isFile := b.files[at]
 			switch {
-			case isPage && (anchor == "" || target.ids[anchor]), isFile && anchor == "", places.has(at):
+			case isPage && (anchor == "" || target.ids[anchor]), isFile && anchor == "", slices.Contains(places, at):
 			default:
 				bad = append(bad, fmt.Errorf("%s links to %s, which is not there", p.File, to))
 			}
 		}
 	}
 	return errors.Join(bad...)
-}
-
-func (p Places) has(at string) bool {
-	for _, one := range p {
-		if one == at {
-			return true
-		}
-	}
-	return false
 }
 
 // pagePath is the path of a Markdown file's page.
@@ -337,7 +326,7 @@ func (w *writer) codeSpan(out util.BufWriter, source []byte, node ast.Node, ente
 	code := plain(node, source)
 	_, inLink := node.Parent().(*ast.Link)
 	format := "<code>%[1]s</code>"
-	if !inLink && w.places.has(code) {
+	if !inLink && slices.Contains(w.places, code) {
 		format = `<a href="%[1]s"><code>%[1]s</code></a>`
 	}
 	_, _ = fmt.Fprintf(out, format, html.EscapeString(code))
