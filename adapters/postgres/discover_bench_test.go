@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -117,6 +118,15 @@ func BenchmarkDiscovery(b *testing.B) {
 		b.Logf("%d agents in %v", n, time.Since(since).Round(time.Second))
 	}
 	explain(b, db)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	since := time.Now()
+	require.NoError(b, s.LoadMarket(b.Context()))
+	took := time.Since(since)
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	b.Logf("in memory after %v, %d bytes an agent", took.Round(100*time.Millisecond), (after.HeapAlloc-before.HeapAlloc)/uint64(n))
 
 	at := marketAt
 	words := make([]string, marketWords)

@@ -13,17 +13,25 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/nexus-protocol/nexus/adapters/postgres"
 	"github.com/nexus-protocol/nexus/domain/credits"
 	"github.com/nexus-protocol/nexus/domain/registry"
 	"github.com/nexus-protocol/nexus/domain/trust"
 	"github.com/nexus-protocol/nexus/ports"
 )
 
-// TestDiscoveryInBandsAgreesWithTheDomain compares with registry.Query's Match, Compare and Past among more agents than are
+// TestDiscoveryAgreesWithTheDomain compares with registry.Query's Match, Compare and Past among more agents than are
 // counted, sometimes most of them of one band, while scores, words and terms change.
-func TestDiscoveryInBandsAgreesWithTheDomain(t *testing.T) {
+func TestDiscoveryAgreesWithTheDomain(t *testing.T) {
 	t.Parallel()
-	s, url := fresh(t)
+	t.Run("in memory", func(t *testing.T) { discoveryAgrees(t, postgres.WithMarket(1_000_000)) })
+	t.Run("in the database", func(t *testing.T) { discoveryAgrees(t, postgres.WithMarket(0)) })
+}
+
+func discoveryAgrees(t *testing.T, market postgres.Option) {
+	t.Parallel()
+	s, url := fresh(t, market)
+	require.NoError(t, s.LoadMarket(t.Context()))
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
@@ -196,7 +204,7 @@ func TestDiscoveryInBandsAgreesWithTheDomain(t *testing.T) {
 // TestAScoreALittleBelowItsBand has an agent that fell, but not out of its band, behind one of the next band that is better now.
 func TestAScoreALittleBelowItsBand(t *testing.T) {
 	t.Parallel()
-	s, _ := fresh(t)
+	s, _ := fresh(t, postgres.WithMarket(0))
 	day := time.Date(2026, 3, 6, 12, 0, 0, 0, time.UTC)
 	agent := func(n int) string { return fmt.Sprintf("0198c0de-0000-7000-8000-%012d", n) }
 	settle := func(n int, score float64) {

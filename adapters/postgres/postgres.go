@@ -46,6 +46,7 @@ type options struct {
 	commit           func(commit func() error) error
 	clock            func() time.Time
 	tracer           ports.Tracer
+	market           int
 }
 
 // WithWriters sets how many transactions run at the same time; the default is 2: one is built up while the other is on
@@ -63,6 +64,12 @@ func WithGroup(n int) Option {
 // WithReaders sets how many reads run at the same time; the default is 8.
 func WithReaders(n int) Option {
 	return func(o *options) { o.readers = max(n, 1) }
+}
+
+// WithMarket sets up to how many agents discovery keeps in memory, 0 for none, two million by default. They are loaded with the first search,
+// and take about half a kilobyte each. Where there are more, and until they are there, the database searches.
+func WithMarket(agents int) Option {
+	return func(o *options) { o.market = max(agents, 0) }
 }
 
 // Stats counts what a store has asked of its database since it was opened.
@@ -89,7 +96,7 @@ type Store struct {
 
 // Open opens a database whose schema is up to date; Migrate makes it so.
 func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
-	o := options{writers: defaultWriters, readers: defaultReaders, group: defaultGroup, clock: time.Now}
+	o := options{writers: defaultWriters, readers: defaultReaders, group: defaultGroup, clock: time.Now, market: bunstore.DefaultMarket}
 	for _, set := range opts {
 		set(&o)
 	}
@@ -102,7 +109,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*Store, error) {
 	}
 	handle := bun.NewDB(db, pgdialect.New())
 	s := &Store{db: db, ended: make(chan struct{}), Store: bunstore.New(bunstore.Config{
-		Dialect: dialect(), Write: handle, Read: handle, Writers: o.writers, Readers: o.readers, Group: o.group, Commit: o.commit, Tracer: o.tracer,
+		Dialect: dialect(), Write: handle, Read: handle, Writers: o.writers, Readers: o.readers, Group: o.group, Commit: o.commit, Tracer: o.tracer, Market: o.market,
 	})}
 	s.clock = s.NewClock(o.clock)
 	if err := s.clock.Set(ctx); err != nil {
@@ -193,6 +200,7 @@ func dialect() bunstore.Dialect {
 			}
 			return false
 		},
+		Mark: "pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
 		Lost: lost, TextIsExact: indexedLetters, Index: "CALL index_agent(?)", Entries: entries, Beginning: indexedBeginning, Cached: []any{pgx.QueryExecModeCacheStatement},
 	}
 }

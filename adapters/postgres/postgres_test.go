@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -27,11 +28,11 @@ import (
 func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
 
 // fresh is a store in an empty database.
-func fresh(t testing.TB) (*postgres.Store, string) {
+func fresh(t testing.TB, opts ...postgres.Option) (*postgres.Store, string) {
 	t.Helper()
 	url := postgrestest.URL(t)
 	require.NoError(t, postgres.Migrate(t.Context(), url))
-	s, err := postgres.Open(t.Context(), url)
+	s, err := postgres.Open(t.Context(), url, opts...)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	return s, url
@@ -44,6 +45,19 @@ func TestStore(t *testing.T) {
 			s, _ := fresh(t)
 			require.NoError(t, c.Run(t.Context(), s, portstest.Traits{TimePrecision: time.Microsecond}))
 		})
+	}
+}
+
+// TestTheDatabaseSearchesToo is the part of the suite that searches, where nothing is kept in memory.
+func TestTheDatabaseSearchesToo(t *testing.T) {
+	for _, c := range portstest.StoreChecks() {
+		if strings.HasPrefix(c.Name, "agents/") {
+			t.Run(c.Name, func(t *testing.T) {
+				t.Parallel()
+				s, _ := fresh(t, postgres.WithMarket(0))
+				require.NoError(t, c.Run(t.Context(), s, portstest.Traits{TimePrecision: time.Microsecond}))
+			})
+		}
 	}
 }
 

@@ -23,7 +23,7 @@ func dialect() bunstore.Dialect {
 			return c == lib.SQLITE_BUSY || c == lib.SQLITE_LOCKED
 		},
 		Lost: func(error) bool { return false }, // there is no connection that could be
-		Text: candidates,
+		Text: candidates, Mark: "(SELECT COALESCE(MAX(moved), 0) + 1 FROM agent_moves)",
 		// A CROSS join goes from its left to its right.
 		Logs: "CROSS JOIN task_events e WHERE e.task_id = p.id AND e.seq > p.seq",
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/nexus-protocol/nexus/adapters/sqlite"
 	"github.com/nexus-protocol/nexus/domain/credits"
 	"github.com/nexus-protocol/nexus/domain/registry"
 	"github.com/nexus-protocol/nexus/ports"
@@ -34,7 +35,13 @@ func phrase(r *rand.Rand, n int) string {
 
 // TestDiscoveryAgreesWithTheDomain compares with registry.Query.Match and Compare, under change.
 func TestDiscoveryAgreesWithTheDomain(t *testing.T) {
-	s, _ := fresh(t)
+	t.Run("in memory", func(t *testing.T) { discoveryAgrees(t, sqlite.WithMarket(1_000_000)) })
+	t.Run("in the database", func(t *testing.T) { discoveryAgrees(t, sqlite.WithMarket(0)) })
+}
+
+func discoveryAgrees(t *testing.T, market sqlite.Option) {
+	s, _ := fresh(t, market)
+	require.NoError(t, s.LoadMarket(t.Context()))
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
@@ -140,7 +147,7 @@ func TestDiscoveryAgreesWithTheDomain(t *testing.T) {
 
 // TestTheTextIndexKnowsEveryLetter asks for a sample of all letters and digits, at every place of a word.
 func TestTheTextIndexKnowsEveryLetter(t *testing.T) {
-	s, _ := fresh(t)
+	s, _ := fresh(t, sqlite.WithMarket(0))
 	r := rand.New(rand.NewPCG(rand.Uint64(), 0))
 	var letters []rune
 	for c := range unicode.MaxRune {

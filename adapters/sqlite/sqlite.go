@@ -30,12 +30,19 @@ type Option func(*options)
 type options struct {
 	readers int
 	tracer  ports.Tracer
+	market  int
 	commit  func(commit func() error) error
 }
 
 // WithReaders sets how many reads run at the same time; the default is 4.
 func WithReaders(n int) Option {
 	return func(o *options) { o.readers = max(n, 1) }
+}
+
+// WithMarket sets up to how many agents discovery keeps in memory, 0 for none, two million by default. They are loaded with the first search,
+// and take about half a kilobyte each. Where there are more, and until they are there, the database searches.
+func WithMarket(agents int) Option {
+	return func(o *options) { o.market = max(agents, 0) }
 }
 
 // Stats counts what a store has asked of its database since it was opened.
@@ -54,7 +61,7 @@ type Store struct {
 
 // Open opens a database whose schema is up to date; Migrate makes it so.
 func Open(ctx context.Context, path string, opts ...Option) (*Store, error) {
-	o := options{readers: defaultReaders}
+	o := options{readers: defaultReaders, market: bunstore.DefaultMarket}
 	for _, set := range opts {
 		set(&o)
 	}
@@ -68,7 +75,7 @@ func Open(ctx context.Context, path string, opts ...Option) (*Store, error) {
 	return &Store{
 		Store: bunstore.New(bunstore.Config{
 			Dialect: dialect(), Write: bun.NewDB(h.write, sqlitedialect.New()), Read: bun.NewDB(h.read, sqlitedialect.New()),
-			Writers: 1, Readers: o.readers, Tracer: o.tracer, Commit: o.commit,
+			Writers: 1, Readers: o.readers, Tracer: o.tracer, Commit: o.commit, Market: o.market,
 		}),
 		handles: h,
 	}, nil

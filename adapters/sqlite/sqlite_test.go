@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -51,6 +52,19 @@ func TestStore(t *testing.T) {
 			s, _ := fresh(t)
 			require.NoError(t, c.Run(t.Context(), s, traits))
 		})
+	}
+}
+
+// TestTheDatabaseSearchesToo is the part of the suite that searches, where nothing is kept in memory.
+func TestTheDatabaseSearchesToo(t *testing.T) {
+	for _, c := range portstest.StoreChecks() {
+		if strings.HasPrefix(c.Name, "agents/") {
+			t.Run(c.Name, func(t *testing.T) {
+				t.Parallel()
+				s, _ := fresh(t, sqlite.WithMarket(0))
+				require.NoError(t, c.Run(t.Context(), s, traits))
+			})
+		}
 	}
 }
 

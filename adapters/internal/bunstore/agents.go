@@ -84,7 +84,7 @@ func (v *agents) find(ctx context.Context, q statement, id string) (a registry.A
 		}
 		var err error
 		if a, err = r.domain(); err == nil {
-			c.store.agents.put(r.Version, a, len(r.Skills)+len(r.Tags)+len(r.Metadata.String)+len(r.Card.String)+len(r.Description))
+			c.store.agents.put(r.Version, a, r.size())
 		}
 		return err
 	})
@@ -191,9 +191,14 @@ func (v *agents) ListByOwner(ctx context.Context, userID string, page ports.Page
 	return out, total, nil
 }
 
-// Discover implements ports.AgentReader. Two statements; by words and terms, where there is an index of them in bands of trust,
-// up to five.
+// Discover implements ports.AgentReader. Out of memory, where the market is there: one statement, which searches share, and another where
+// not all that were found are remembered. Else two; by words and terms, where there is an index of them in bands of trust, up to five.
 func (v *agents) Discover(ctx context.Context, q registry.Query, now time.Time) (out []registry.Agent, total int, err error) {
+	if r, ok := v.access.(*readers); ok { // and no transaction, which sees what it has not committed
+		if out, total, found, err := r.store.market.discover(ctx, q, now); found || err != nil {
+			return out, total, err
+		}
+	}
 	page := ports.Page{Limit: q.Limit, Offset: q.Offset}
 	most := registry.CountLimit
 	err = v.solo(ctx, func(ctx context.Context, c *session) error {

@@ -9,7 +9,7 @@ import (
 )
 
 // maxCached bounds the texts of the agents that are remembered, in bytes.
-const maxCached = 16 << 20
+const maxCached = 64 << 20
 
 // agentCache remembers agents as they were read, so that skills and cards are not decoded again for every task. It is
 // no authority on anything: who asks has just read the version, which no two states of an agent share, committed or not.
@@ -113,7 +113,7 @@ func (c *planCache) of(runID, creation string) (*scheduler.Plan, error) {
 	c.size += len(creation) - len(c.byRun[runID].creation)
 	c.byRun[runID] = cachedPlan{creation, plan}
 	for id, old := range c.byRun { // any will do, as maps have no order
-		if c.size <= maxCached && len(c.byRun) <= maxPlans {
+		if c.size <= maxPlanTexts && len(c.byRun) <= maxPlans {
 			break
 		}
 		if id != runID {
@@ -124,5 +124,8 @@ func (c *planCache) of(runID, creation string) (*scheduler.Plan, error) {
 	return plan, nil
 }
 
-// maxPlans bounds how many plans are remembered.
-const maxPlans = 4096
+// Bounds of the plans that are remembered: how many, and the bytes of their texts.
+const (
+	maxPlans     = 4096
+	maxPlanTexts = 16 << 20
+)

@@ -263,6 +263,11 @@ func (r *agentRow) dest() []any {
 	}
 }
 
+// size is that of its texts, in bytes.
+func (r *agentRow) size() int {
+	return len(r.Skills) + len(r.Tags) + len(r.Metadata.String) + len(r.Card.String) + len(r.Description)
+}
+
 type skillDoc struct {
 	ID           string   `json:"id"`
 	Name         string   `json:"name"`

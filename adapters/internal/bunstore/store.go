@@ -79,6 +79,8 @@ type Dialect struct {
 	// Lost tells that the connection is gone. A COMMIT that ends so may have happened.
 	Lost func(error) bool
 
+	// Mark is an expression: what agent_moves has of all changes that are not seen yet is at least that.
+	Mark string
 	// Text narrows discovery to agents that may match all words, by means of an index that is joined to agents AS a. It may let
 	// too many pass. "" is all of them. nil: there is no such index.
 	Text func(words []string) (from, where string, args []any)
@@ -109,6 +111,8 @@ type Config struct {
 	// Group is how many units of work may share a commit; default 256. Where writers lock rows against each other, and
 	// there is no Pipeline, it must be 1: units that are each careful about the order of their locks are not so together.
 	Group int
+	// Market is up to how many agents are searched in memory; 0: none.
+	Market int
 	// Tracer, if set, gets a span of every statement that is part of a trace.
 	Tracer ports.Tracer
 	// Commit, if set, stands around every COMMIT. Tests put faults there.
@@ -127,6 +131,7 @@ type Store struct {
 	reads     ports.Reads
 	readers   *readers
 	agents    agentCache
+	market    *market
 	plans     planCache
 	counts    struct{ commits, roundTrips atomic.Int64 }
 
@@ -167,6 +172,7 @@ func New(cfg Config) *Store {
 		s.cfg.Read, s.cfg.Write = cfg.Read.WithQueryHook(hook{s}), cfg.Write.WithQueryHook(hook{s})
 	}
 	s.readers = newReaders(s, cfg.Readers)
+	s.market = &market{store: s, most: cfg.Market}
 	s.reads = newViews(s.readers).reads()
 	s.reads.Audit = &audits{s.readers, &horizon{}}
 	s.reads.Stats = &stats{s.readers, &totals{now: time.Now}}
@@ -221,7 +227,7 @@ var qPing = hot(`SELECT 1 FROM users LIMIT 1`)
 
 // compile puts the dialect's words into a statement.
 func (d Dialect) compile(text string) string {
-	text = strings.NewReplacer("{lock}", d.Lock, "{skip}", d.Skip, "{logs}", d.Logs, "{transfers}", d.Transfers, "{index}", d.Index).Replace(text)
+	text = strings.NewReplacer("{lock}", d.Lock, "{skip}", d.Skip, "{logs}", d.Logs, "{transfers}", d.Transfers, "{index}", d.Index, "{mark}", d.Mark).Replace(text)
 	if !d.Numbered {
 		return text
 	}

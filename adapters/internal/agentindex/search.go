@@ -1,0 +1,390 @@
+package agentindex
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"github.com/nexus-protocol/nexus/domain/registry"
+)
+
+// some is how many agents may be looked at one by one; of more, those with the best scores are looked at first.
+const some = 16_384
+
+// Search finds the stretch of agents that a normalized query asks for, and how many it finds in all, as ports.AgentReader has it.
+func (x *Index) Search(q registry.Query, now time.Time) (found []Hit, total int) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	s := search{x: x, q: q, words: make([][]*word, len(q.Words())), want: codeOf(q.Status)}
+	s.late, s.gone = now.Add(-registry.DegradedAfter).UnixMicro(), now.Add(-registry.OfflineAfter).UnixMicro()
+	if x.loading || !s.narrow() {
+		return nil, 0
+	}
+	var page []item
+	switch n := s.candidates(); {
+	case n <= some || q.Sort == registry.SortPrice || q.Sort == registry.SortNewest:
+		page, total = s.each()
+	default:
+		var all []uint32
+		if all, total = s.count(); total <= registry.CountLimit { // which are all there are
+			page = s.ordered(all)
+		} else {
+			if page = s.best(); len(page) == q.Limit { // and there may be more
+				total = max(total, q.Offset+q.Limit+1)
+			}
+		}
+	}
+	for _, i := range page {
+		found = append(found, x.hit(i.place))
+	}
+	return found, total
+}
+
+// search is one query.
+type search struct {
+	x     *Index
+	q     registry.Query
+	words [][]*word              // of each word of the query, those that begin so
+	match *roaring.Bitmap        // those that have all words and terms, some of them dead; nil: all
+	bands [bands]*roaring.Bitmap // of them, as far as they were looked at
+
+	want       uint8 // status
+	late, gone int64 // heartbeats up to then are too old
+}
+
+// narrow finds who has all words and terms; false if nobody can.
+func (s *search) narrow() bool {
+	var sets []*roaring.Bitmap
+	either := func(lists ...*places) bool {
+		var any []*roaring.Bitmap
+		for _, l := range lists {
+			if l != nil {
+				any = append(any, l.set())
+			}
+		}
+		switch len(any) {
+		case 0:
+			return false
+		case 1:
+			sets = append(sets, any[0])
+		default:
+			sets = append(sets, roaring.FastOr(any...))
+		}
+		return true
+	}
+	for n, w := range s.q.Words() {
+		s.words[n] = s.x.beginLike(w)
+		var lists []*places
+		for _, v := range s.words[n] {
+			lists = append(lists, &v.any)
+		}
+		if !either(lists...) {
+			return false
+		}
+	}
+	if len(s.q.SkillTags) > 0 {
+		var lists []*places
+		for _, t := range s.q.SkillTags {
+			lists = append(lists, s.x.tags[t])
+		}
+		if !either(lists...) {
+			return false
+		}
+	}
+	if s.q.SkillID != "" && !either(s.x.skills[s.q.SkillID]) || s.q.Category != "" && !either(s.x.categories[s.q.Category]) {
+		return false
+	}
+	switch len(sets) {
+	case 0:
+	case 1:
+		s.match = sets[0]
+	default:
+		slices.SortFunc(sets, func(a, b *roaring.Bitmap) int { return cmp.Compare(a.GetCardinality(), b.GetCardinality()) })
+		s.match = roaring.FastAnd(sets...)
+	}
+	return true
+}
+
+func (s *search) candidates() int {
+	if s.match == nil {
+		return len(s.x.ids)
+	}
+	return int(s.match.GetCardinality())
+}
+
+// fits says whether a living agent that has all words and terms is also the rest of what is asked for.
+func (s *search) fits(p uint32) bool {
+	return (s.q.MinTrust == nil || s.x.score[p] >= *s.q.MinTrust) && (s.q.MaxPrice == nil || s.x.price[p] <= *s.q.MaxPrice) &&
+		(s.want == 0 || s.statusOf(p) == s.want)
+}
+
+var online, degraded, offline = codeOf(registry.Online), codeOf(registry.Degraded), codeOf(registry.Offline)
+
+// statusOf is registry.Agent.StatusAt.
+func (s *search) statusOf(p uint32) uint8 {
+	status := s.x.status[p]
+	switch beat := s.x.beat[p]; {
+	case beat == 0:
+		return status
+	case beat <= s.gone:
+		return offline
+	case beat <= s.late && status == online:
+		return degraded
+	default:
+		return status
+	}
+}
+
+// visit goes over places until it has seen enough.
+func visit(set *roaring.Bitmap, see func(p uint32) (more bool)) {
+	var lot [256]uint32
+	it := set.ManyIterator()
+	for {
+		n := it.NextMany(lot[:])
+		if n == 0 {
+			return
+		}
+		for _, p := range lot[:n] {
+			if !see(p) {
+				return
+			}
+		}
+	}
+}
+
+// item is an agent with what it is ordered by, the lowest key first.
+type item struct {
+	key   int64
+	place uint32
+}
+
+func (s *search) compare(a, b item) int {
+	if a.key != b.key {
+		return cmp.Compare(a.key, b.key)
+	}
+	if a.place < s.x.upto && b.place < s.x.upto { // which spares a look at the ids
+		return cmp.Compare(a.place, b.place)
+	}
+	return s.x.ids[a.place].compare(s.x.ids[b.place])
+}
+
+// The keys, of an agent and of the place in the order that the query goes on from.
+func keyOfScore(score float64) int64 { return -int64(math.Float64bits(score)) } //nolint:gosec // scores are not negative, whose bits are in their order
+
+func (s *search) keyOf(p uint32, relevance int) int64 {
+	switch s.q.Sort {
+	case registry.SortPrice:
+		return int64(s.x.price[p])
+	case registry.SortNewest:
+		return -s.x.created[p]
+	case registry.SortRelevance:
+		return int64(-relevance)
+	default:
+		return keyOfScore(s.x.score[p])
+	}
+}
+
+func (s *search) keyOfPlace(at registry.Place) int64 {
+	switch s.q.Sort {
+	case registry.SortPrice:
+		return int64(at.Price)
+	case registry.SortNewest:
+		return -at.CreatedAt
+	case registry.SortRelevance:
+		return int64(-at.Relevance)
+	default:
+		return keyOfScore(at.Trust)
+	}
+}
+
+// stretch takes the best of what it is given, and has those that the query asks for at the end.
+type stretch struct {
+	s     *search
+	after *item // of which the id may be nobody's
+	id    string
+	most  int
+	items []item
+	full  bool // items[most-1] is as bad as any may be
+}
+
+func (s *search) stretch(offset int) *stretch {
+	t := &stretch{s: s, most: offset + s.q.Limit}
+	if s.q.After != nil {
+		t.after, t.id = &item{key: s.keyOfPlace(*s.q.After)}, s.q.After.ID
+	}
+	return t
+}
+
+func (t *stretch) add(i item) {
+	if t.after != nil && (i.key < t.after.key || i.key == t.after.key && t.s.x.ids[i.place].String() <= t.id) {
+		return
+	}
+	if t.full && t.s.compare(i, t.items[t.most-1]) >= 0 {
+		return
+	}
+	if t.items = append(t.items, i); len(t.items) > 2*t.most+256 {
+		t.sort()
+	}
+}
+
+func (t *stretch) sort() {
+	slices.SortFunc(t.items, t.s.compare)
+	if len(t.items) >= t.most {
+		t.items, t.full = t.items[:t.most], true
+	}
+}
+
+// from is what comes after the first offset of them.
+func (t *stretch) from(offset int) []item {
+	t.sort()
+	return t.items[min(offset, len(t.items)):]
+}
+
+// each looks at every agent that has all words and terms.
+func (s *search) each() (page []item, total int) {
+	if s.q.Sort == registry.SortRelevance { // which may have to give way
+		var all []uint32
+		s.all(func(p uint32) { all = append(all, p) })
+		return s.ordered(all), len(all)
+	}
+	t := s.stretch(s.q.Offset)
+	s.all(func(p uint32) {
+		t.add(item{s.keyOf(p, 0), p})
+		total++
+	})
+	return t.from(s.q.Offset), total
+}
+
+// all visits all that fit.
+func (s *search) all(see func(p uint32)) {
+	if s.match == nil {
+		for p, alive := range s.x.alive {
+			if p := uint32(p); alive && s.fits(p) { //nolint:gosec // see Put
+				see(p)
+			}
+		}
+		return
+	}
+	visit(s.match, func(p uint32) bool {
+		if s.x.alive[p] && s.fits(p) {
+			see(p)
+		}
+		return true
+	})
+}
+
+// ordered is the stretch of those that were found.
+func (s *search) ordered(found []uint32) []item {
+	var weights []int
+	if s.q.Sort == registry.SortRelevance {
+		if len(found) > registry.CountLimit {
+			s.q.Sort = registry.SortTrust
+		} else {
+			weights = s.relevance(found)
+		}
+	}
+	t := s.stretch(s.q.Offset)
+	for i, p := range found {
+		r := 0
+		if weights != nil {
+			r = weights[i]
+		}
+		t.add(item{s.keyOf(p, r), p})
+	}
+	return t.from(s.q.Offset)
+}
+
+// relevance is registry.SearchText.Relevance of each.
+func (s *search) relevance(found []uint32) []int {
+	nth := make(map[uint32]int, len(found))
+	for i, p := range found {
+		nth[p] = i
+	}
+	set := roaring.BitmapOf(found...)
+	weights := make([]int, len(found))
+	for _, alike := range s.words {
+		fields := make([]uint8, len(found))
+		for _, w := range alike {
+			visit(roaring.And(w.any.set(), set), func(p uint32) bool {
+				fields[nth[p]] |= w.fields(p)
+				return true
+			})
+		}
+		for i, f := range fields {
+			for _, in := range []struct {
+				field  uint8
+				weight int
+			}{{inName, registry.WeightName}, {inSkills, registry.WeightSkill}, {inDescription, registry.WeightDescription}} {
+				if f&in.field != 0 {
+					weights[i] += in.weight
+				}
+			}
+		}
+	}
+	return weights
+}
+
+// in is who of a band has all words and terms; all of them are alive.
+func (s *search) in(band int) *roaring.Bitmap {
+	if s.match == nil {
+		return s.x.band[band]
+	}
+	if s.bands[band] == nil {
+		s.bands[band] = roaring.And(s.x.band[band], s.match)
+	}
+	return s.bands[band]
+}
+
+func (s *search) lowest() int {
+	if s.q.MinTrust == nil {
+		return 0
+	}
+	return bandOf(*s.q.MinTrust)
+}
+
+// count collects those that fit, the best bands first, until there are more than are counted.
+func (s *search) count() (all []uint32, total int) {
+	for b := bands - 1; b >= s.lowest() && total <= registry.CountLimit; b-- {
+		visit(s.in(b), func(p uint32) bool {
+			if s.fits(p) {
+				all = append(all, p)
+				total++
+			}
+			return total <= registry.CountLimit
+		})
+	}
+	return all, total
+}
+
+// best is the stretch in the order of trust.
+func (s *search) best() (page []item) {
+	s.q.Sort = registry.SortTrust
+	top, skip := bands-1, s.q.Offset
+	if s.q.After != nil {
+		top = bandOf(s.q.After.Trust)
+	}
+	want := s.q.Limit
+	for b := top; b >= s.lowest() && len(page) < want; b-- {
+		in := s.in(b)
+		if s.q.After == nil && s.q.MinTrust == nil && s.q.MaxPrice == nil && s.q.Status == "" { // all of the band fit
+			if n := int(in.GetCardinality()); n <= skip {
+				skip -= n
+				continue
+			}
+		}
+		t := s.stretch(skip)
+		visit(in, func(p uint32) bool {
+			if s.fits(p) {
+				t.add(item{keyOfScore(s.x.score[p]), p})
+			}
+			return true
+		})
+		n := len(t.items) // or more, where they are enough
+		page = append(page, t.from(skip)...)
+		skip = max(0, skip-n)
+	}
+	return page[:min(want, len(page))]
+}
