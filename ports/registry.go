@@ -26,6 +26,6 @@ type AgentStore interface {
 	// Lock is Get, and keeps the agent from changing until the transaction ends.
 	Lock(ctx context.Context, id string) (registry.Agent, error)
 	Insert(ctx context.Context, a registry.Agent) error
-	// Save writes everything but TrustScore, which belongs to TrustStore.
+	// Save writes everything but TrustScore, TrustBound and Latency, which belong to TrustStore.
 	Save(ctx context.Context, a registry.Agent) error
 }

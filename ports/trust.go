@@ -47,12 +47,12 @@ type TrustStore interface {
 	// Lock is Profile, and keeps the agent's evidence from changing until the transaction ends, also when there is none.
 	// d is what is known of the requester, with the UserIDs as they were given; without a requester there is nothing.
 	Lock(ctx context.Context, agentID, requesterID string) (p trust.Profile, d trust.Dealings, ok bool, err error)
-	// Save writes the profile and the event that led to it, and puts score and bound into the agent. Of d it writes the
+	// Save writes the profile and the event that led to it, and puts score, bound and latency into the agent. Of d it writes the
 	// pair and, for a rating, adds what the rating adds to the rater's agreement, which are the differences that d has;
 	// without a UserID it writes none. A second rating of one task is ALREADY_RATED; any other second event of one type
 	// for one task is ErrDuplicate.
 	Save(ctx context.Context, p trust.Profile, e trust.Event, d trust.Dealings) error
-	// Settle writes a locked profile that changed without an event, and puts score and bound into the agent.
+	// Settle writes a locked profile that changed without an event, and puts score, bound and latency into the agent.
 	Settle(ctx context.Context, p trust.Profile) error
 	// LockPace is Pace, and keeps it from changing until the transaction ends, also when nothing is known.
 	LockPace(ctx context.Context, skillID string) (trust.Pace, error)

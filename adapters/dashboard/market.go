@@ -3,10 +3,13 @@ package dashboard
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nexus-protocol/nexus/app"
 	"github.com/nexus-protocol/nexus/domain/credits"
@@ -23,7 +26,7 @@ type marketView struct {
 
 // narrowed reports whether anything was asked for.
 func (v marketView) narrowed() bool {
-	for _, k := range []string{"q", "tag", "status", "trust", "price", "category"} {
+	for _, k := range []string{"q", "tag", "status", "trust", "price", "within", "category"} {
 		if v.Filter.Get(k) != "" {
 			return true
 		}
@@ -57,6 +60,14 @@ func (d *dashboard) market(x *exchange) error {
 			ask.MaxPrice = &a
 		}
 	}
+	if s := q.Get("within"); s != "" {
+		i := slices.IndexFunc(withins(), func(d time.Duration) bool { return d.String() == s })
+		if i < 0 {
+			v.Filter.Bad["within"] = "Choose one of these."
+		} else {
+			ask.MaxLatency = &withins()[i]
+		}
+	}
 	if ask.Sort == registry.SortRelevance && len(ask.Words()) == 0 {
 		ask.Sort = ""
 	}
@@ -75,6 +86,28 @@ func (d *dashboard) market(x *exchange) error {
 	v.Pages = listingOf(v.Agents, x)
 	d.show(x, status, marketPage(d.page(x, "Marketplace", "market"), v))
 	return nil
+}
+
+// withins are the times that one may ask for to be answered within.
+func withins() []time.Duration {
+	return []time.Duration{time.Second, 10 * time.Second, time.Minute, 10 * time.Minute}
+}
+
+// about is a length of time in words, to two digits.
+func about(d time.Duration) string {
+	n, unit := d.Seconds(), "s"
+	switch {
+	case d < time.Second:
+		n, unit = float64(d.Milliseconds()), "ms"
+	case d >= time.Hour:
+		n, unit = d.Hours(), "h"
+	case d >= time.Minute:
+		n, unit = d.Minutes(), "min"
+	}
+	if n >= 10 {
+		return fmt.Sprintf("%.0f %s", n, unit)
+	}
+	return strconv.FormatFloat(math.Round(n*10)/10, 'f', -1, 64) + " " + unit
 }
 
 type listingView struct {

@@ -25,6 +25,7 @@ type agentJSON struct {
 	Metadata      object          `json:"metadata"`
 	PricePerTask  amount          `json:"pricePerTask" doc:"Credits."`
 	TrustScore    float64         `json:"trustScore" doc:"0 to 100."`
+	LatencyMs     *int64          `json:"latencyMs" minimum:"1" doc:"How many milliseconds a task usually takes from its start to its completion, two significant digits; null before three of others' tasks were completed."`
 	Featured      bool            `json:"featured"`
 	AgentCard     object          `json:"agentCard" nullable:"true" doc:"The agent's own card as it was last fetched; null if it never was."`
 	LastHeartbeat *time.Time      `json:"lastHeartbeat"`
@@ -46,7 +47,7 @@ func (s *server) agent(a registry.Agent) agentJSON {
 		ID: a.ID, Name: a.Name, Description: a.Description, Endpoint: a.Endpoint, OwnerUserID: a.OwnerUserID,
 		Status: a.StatusAt(s.engine.Now()), Skills: convert(a.Skills, skill), Tags: append([]string{}, a.Tags...),
 		Category: textOrNull(a.EffectiveCategory()), Metadata: object(a.Metadata), PricePerTask: amount(a.Price),
-		TrustScore: a.TrustScore, Featured: a.Featured, AgentCard: object(a.Card), LastHeartbeat: utc(a.LastHeartbeat),
+		TrustScore: a.TrustScore, LatencyMs: millisOrNull(a.Latency), Featured: a.Featured, AgentCard: object(a.Card), LastHeartbeat: utc(a.LastHeartbeat),
 		CreatedAt: a.CreatedAt.UTC(), UpdatedAt: a.UpdatedAt.UTC(),
 	}
 }
@@ -142,6 +143,7 @@ type discoverInput struct {
 	Text          string            `query:"q" doc:"Words that must all begin a word of the name, the description or a skill."`
 	SkillID       string            `query:"skillId"`
 	MaxPrice      creditsParam      `query:"maxPrice" minimum:"0"`
+	MaxLatencyMs  optional[int64]   `query:"maxLatencyMs" minimum:"1" maximum:"3600000" doc:"Only agents that usually take no longer, see latencyMs; not those of which that is not known."`
 	Sort          registry.Sort     `query:"sort" enum:"trust,price,newest,relevance" doc:"Without it, relevance where q is given, else trust."`
 	Limit         int               `query:"limit" default:"20" minimum:"1" maximum:"100" doc:"How many to answer with."`
 	Offset        int               `query:"offset" default:"0" minimum:"0" maximum:"1000000" doc:"How many to pass over."`
@@ -235,7 +237,7 @@ func (s *server) mountAgents() {
 		}
 		q := registry.Query{
 			Category: in.Category, MinTrust: in.MinTrustScore.pointer(), Status: in.Status, Text: in.Text, SkillID: in.SkillID,
-			MaxPrice: maxPrice, Sort: in.Sort, Limit: in.Limit, Offset: in.Offset,
+			MaxPrice: maxPrice, MaxLatency: millisOf(in.MaxLatencyMs.pointer()), Sort: in.Sort, Limit: in.Limit, Offset: in.Offset,
 		}
 		if in.SkillTags != "" {
 			q.SkillTags = strings.Split(in.SkillTags, ",")

@@ -149,6 +149,22 @@ func textOrNull(s string) *string {
 	return &s
 }
 
+// millisOrNull is a length of time in milliseconds; nil, so null, for none.
+func millisOrNull(d time.Duration) *int64 {
+	if d == 0 {
+		return nil
+	}
+	return new(d.Milliseconds())
+}
+
+// millisOf is so many milliseconds, or nil. There must not be more than fit.
+func millisOf(n *int64) *time.Duration {
+	if n == nil {
+		return nil
+	}
+	return new(time.Duration(*n) * time.Millisecond)
+}
+
 // utc is the time as the wire has it.
 func utc(t *time.Time) *time.Time {
 	if t == nil {

@@ -93,7 +93,7 @@ func (v agents) Save(_ context.Context, a registry.Agent) error {
 		return registry.NotFound(a.ID)
 	}
 	a = cloneAgent(a)
-	a.TrustScore, a.TrustBound = old.TrustScore, old.TrustBound
+	a.TrustScore, a.TrustBound, a.Latency = old.TrustScore, old.TrustBound, old.Latency
 	v.s.agents.put(v.tx, a.ID, a)
 	return nil
 }

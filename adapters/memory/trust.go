@@ -112,7 +112,7 @@ type dealt struct {
 func (v trusts) Settle(_ context.Context, p trust.Profile) error {
 	v.s.profiles.put(v.tx, p.AgentID, p)
 	if a, ok := v.s.agents.get(p.AgentID); ok {
-		a.TrustScore, a.TrustBound = p.Score, p.Bound
+		a.TrustScore, a.TrustBound, a.Latency = p.Score, p.Bound, p.Latency.Usual
 		v.s.agents.put(v.tx, a.ID, a)
 	}
 	return nil

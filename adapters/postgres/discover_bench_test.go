@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -144,6 +145,10 @@ func BenchmarkDiscovery(b *testing.B) {
 	category := func(r *rand.Rand) string { return categoryOf(zipf(r, marketCategories)) }
 	ptr := func(x float64) *float64 { return &x }
 	price := func(r *rand.Rand) *credits.Amount { p := credits.Amount(50 + r.IntN(9000)); return &p }
+	within := func(r *rand.Rand) *time.Duration {
+		d := time.Duration(10*math.Pow(10_000, r.Float64())) * time.Millisecond
+		return &d
+	}
 	const filter, text = 20 * time.Millisecond, 50 * time.Millisecond
 	for _, test := range []struct {
 		name string
@@ -159,6 +164,7 @@ func BenchmarkDiscovery(b *testing.B) {
 		{"cheapest", filter, func(r *rand.Rand) registry.Query {
 			return registry.Query{MaxPrice: price(r), Sort: registry.SortPrice, MinTrust: ptr(50)}
 		}},
+		{"latency", filter, func(r *rand.Rand) registry.Query { return registry.Query{MaxLatency: within(r)} }},
 		{"tag", filter, func(r *rand.Rand) registry.Query { return registry.Query{SkillTags: tag(r)} }},
 		{"three tags", filter, func(r *rand.Rand) registry.Query {
 			return registry.Query{SkillTags: slices.Concat(tag(r), tag(r), tag(r))}
@@ -170,6 +176,9 @@ func BenchmarkDiscovery(b *testing.B) {
 		{"skill category", filter, func(r *rand.Rand) registry.Query { return registry.Query{SkillID: skill(r), Category: category(r)} }},
 		{"skill online trust", filter, func(r *rand.Rand) registry.Query {
 			return registry.Query{SkillID: skill(r), Status: registry.Online, MinTrust: ptr(50)}
+		}},
+		{"skill latency", filter, func(r *rand.Rand) registry.Query {
+			return registry.Query{SkillID: skill(r), MaxLatency: within(r)}
 		}},
 		{"the best for a skill", filter, func(r *rand.Rand) registry.Query { // as a task that names a skill asks
 			return registry.Query{SkillID: skill(r), Status: registry.Online, MaxPrice: price(r), Limit: 50}

@@ -56,6 +56,7 @@ func discoveryAgrees(t *testing.T, market postgres.Option) {
 		a.Price = credits.Amount(r.IntN(5))
 		return a
 	}
+	latency := func() time.Duration { return time.Duration(r.IntN(4)) * time.Second } // of a quarter it is not known
 	score := func() float64 {
 		if r.IntN(8) > 0 && crowded {
 			return 47.5
@@ -68,7 +69,7 @@ func discoveryAgrees(t *testing.T, market postgres.Option) {
 		require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
 			for range 250 {
 				n++
-				a := fill(registry.Agent{ID: fmt.Sprintf("0198c0de-0000-7000-8000-%012x", n), OwnerUserID: "u", Endpoint: "https://a.example.com", Metadata: []byte("{}"), TrustScore: score(), CreatedAt: day.Add(time.Duration(n/3) * time.Second), UpdatedAt: day})
+				a := fill(registry.Agent{ID: fmt.Sprintf("0198c0de-0000-7000-8000-%012x", n), OwnerUserID: "u", Endpoint: "https://a.example.com", Metadata: []byte("{}"), TrustScore: score(), Latency: latency(), CreatedAt: day.Add(time.Duration(n/3) * time.Second), UpdatedAt: day})
 				all[a.ID], ids = a, append(ids, a.ID)
 				if err := tx.Agents.Insert(ctx, a); err != nil {
 					return err
@@ -96,8 +97,11 @@ func discoveryAgrees(t *testing.T, market postgres.Option) {
 				a.Status = registry.Statuses()[r.IntN(3)]
 			default:
 				p := trust.Newcomer(id, day, trust.DefaultWeights())
-				p.Score = score()
-				a.TrustScore = p.Score
+				p.Score, p.Latency.Usual = score(), latency()
+				if r.IntN(3) == 0 {
+					p.Score = a.TrustScore // and only the latency changes
+				}
+				a.TrustScore, a.TrustBound, a.Latency = p.Score, p.Bound, p.Latency.Usual
 				return tx.Trust.Settle(ctx, p)
 			}
 			return tx.Agents.Save(ctx, a)
@@ -110,6 +114,7 @@ func discoveryAgrees(t *testing.T, market postgres.Option) {
 		for range 3 {
 			p := trust.Newcomer(id, day, trust.DefaultWeights())
 			p.Score = min(max(math.Round(a.TrustScore/5)*5+float64(r.IntN(60)-30)/10, 0), 100)
+			p.Latency.Usual = a.Latency
 			a.TrustScore = p.Score
 			require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error { return tx.Trust.Settle(ctx, p) }))
 		}
@@ -156,8 +161,12 @@ func discoveryAgrees(t *testing.T, market postgres.Option) {
 			most := credits.Amount(r.IntN(5))
 			q.MaxPrice = &most
 		}
+		if r.IntN(4) == 0 {
+			within := time.Duration(1+r.IntN(3)) * time.Second
+			q.MaxLatency = &within
+		}
 		if r.IntN(4) == 0 { // what all have
-			q = registry.Query{Limit: q.Limit, Text: "common", MaxPrice: q.MaxPrice}
+			q = registry.Query{Limit: q.Limit, Text: "common", MaxPrice: q.MaxPrice, MaxLatency: q.MaxLatency}
 		}
 		q.Sort = []registry.Sort{"", "", registry.SortTrust, registry.SortPrice, registry.SortNewest}[r.IntN(5)]
 		q, err := q.Normalize()

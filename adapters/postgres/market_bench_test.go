@@ -60,7 +60,7 @@ func tagOf(n int) string      { return fmt.Sprint("tag", n) }
 func skillOf(n int) string    { return fmt.Sprint("skill", n) }
 func categoryOf(n int) string { return fmt.Sprint("cat", n) }
 
-// marketAgent is the nth agent of a market: a third have no evidence yet, the others' scores are about 68, give or take 15; one in
+// marketAgent is the nth agent of a market: a third have no evidence yet, the others' scores are about 68, give or take 15, and they take 10 ms to 100 s; one in
 // six is free, the others cost 0.10 to 1 000; of four, three are online; half send heartbeats.
 func marketAgent(n int, words []string) registry.Agent {
 	r := rand.New(rand.NewPCG(uint64(n), 12))
@@ -99,6 +99,7 @@ func marketAgent(n int, words []string) registry.Agent {
 	if r.IntN(3) > 0 {
 		a.TrustScore = math.Round(10*min(max(68+15*r.NormFloat64(), 0), 100)) / 10
 		a.TrustBound = max(a.TrustScore-8, 0)
+		a.Latency = time.Duration(10*math.Pow(10_000, rand.New(rand.NewPCG(uint64(n), 27)).Float64())) * time.Millisecond
 	}
 	switch r.IntN(20) {
 	case 0, 1, 2:
@@ -225,19 +226,26 @@ func market(b *testing.B, url string, n int) {
 	}
 	var wrong int // what was copied is what the store would have written
 	require.NoError(b, db.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT * FROM agents ORDER BY seq LIMIT 2000) AS a
-		WHERE NOT EXISTS (SELECT 1 FROM agent_index AS i WHERE i.agent_id = a.id AND i.terms = agent_index_terms(a) AND i.price = a.price AND i.status = a.status)`).Scan(&wrong))
+		WHERE NOT EXISTS (SELECT 1 FROM agent_index AS i WHERE i.agent_id = a.id AND i.terms = agent_index_terms(a) AND i.price = a.price AND i.status = a.status AND i.latency_ms IS NOT DISTINCT FROM a.latency_ms)`).Scan(&wrong))
 	require.Zero(b, wrong)
 }
 
 var (
 	marketTables  = []string{"agents", "agent_terms", "agent_index"}
 	marketColumns = map[string]string{
-		"agents": `id, version, owner_user_id, status, category, effective_category, price, trust_score, trust_bound, featured, last_heartbeat, created_at, updated_at,
+		"agents": `id, version, owner_user_id, status, category, effective_category, price, trust_score, trust_bound, latency_ms, featured, last_heartbeat, created_at, updated_at,
 			name, endpoint, description, tags, search_name, search_skills, search_description, metadata, skills`,
 		"agent_terms": `kind, term, agent_id, band`,
-		"agent_index": `agent_id, created_at, price, last_heartbeat, band, status, terms`,
+		"agent_index": `agent_id, created_at, price, last_heartbeat, latency_ms, band, status, terms`,
 	}
 )
+
+func latencyOf(a registry.Agent) any {
+	if a.Latency == 0 {
+		return nil
+	}
+	return a.Latency.Milliseconds()
+}
 
 func copyAgent(w *bufio.Writer, table string, version int64, a registry.Agent) error {
 	text, band := a.SearchText(), int64(a.TrustScore/5)
@@ -266,7 +274,7 @@ func copyAgent(w *bufio.Writer, table string, version int64, a registry.Agent) e
 		if err != nil {
 			return err
 		}
-		return copied(w, a.ID, version, a.OwnerUserID, string(a.Status), a.Category, a.EffectiveCategory(), int64(a.Price), a.TrustScore, a.TrustBound, int64(0), beat, a.CreatedAt.UnixMicro(), a.UpdatedAt.UnixMicro(),
+		return copied(w, a.ID, version, a.OwnerUserID, string(a.Status), a.Category, a.EffectiveCategory(), int64(a.Price), a.TrustScore, a.TrustBound, latencyOf(a), int64(0), beat, a.CreatedAt.UnixMicro(), a.UpdatedAt.UnixMicro(),
 			a.Name, a.Endpoint, a.Description, string(tags), text.Name, text.Skills, text.Description, string(a.Metadata), string(skills))
 	case "agent_terms":
 		for _, t := range a.AllTags() {
@@ -314,6 +322,6 @@ func copyAgent(w *bufio.Writer, table string, version int64, a registry.Agent) e
 		if a.LastHeartbeat != nil {
 			beat = a.LastHeartbeat.UnixMicro()
 		}
-		return copied(w, a.ID, a.CreatedAt.UnixMicro(), int64(a.Price), beat, band, string(a.Status), terms.String())
+		return copied(w, a.ID, a.CreatedAt.UnixMicro(), int64(a.Price), beat, latencyOf(a), band, string(a.Status), terms.String())
 	}
 }

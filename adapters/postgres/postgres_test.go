@@ -20,6 +20,7 @@ import (
 	"github.com/nexus-protocol/nexus/domain/billing"
 	"github.com/nexus-protocol/nexus/domain/identity"
 	"github.com/nexus-protocol/nexus/domain/ledger"
+	"github.com/nexus-protocol/nexus/domain/registry"
 	"github.com/nexus-protocol/nexus/domain/task"
 	"github.com/nexus-protocol/nexus/ports"
 	"github.com/nexus-protocol/nexus/ports/portstest"
@@ -267,12 +268,17 @@ func TestStatsUseIndexes(t *testing.T) {
 	}
 }
 
-// The migration that changed the index and the jobs can be taken back and made again with data there.
+// The newest migration can be taken back and made again with data there.
 func TestTheNewestMigrationKeepsWhatIsThere(t *testing.T) {
 	t.Parallel()
 	s, url := fresh(t)
 	j := ports.Job{ID: "j", Kind: "k", Subject: "s", Trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
-	require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error { return tx.Jobs.Enqueue(ctx, j) }))
+	agent := func(id string, latency time.Duration) registry.Agent {
+		return registry.Agent{ID: id, OwnerUserID: "u", Name: "Reader", Endpoint: "https://a.example.com", Status: registry.Online, Metadata: []byte("{}"), TrustScore: 50, Latency: latency}
+	}
+	require.NoError(t, s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+		return errors.Join(tx.Jobs.Enqueue(ctx, j), tx.Agents.Insert(ctx, agent("a", time.Second)))
+	}))
 	require.NoError(t, postgres.MigrateDown(t.Context(), url))
 	require.NoError(t, postgres.Migrate(t.Context(), url))
 	again, err := postgres.Open(t.Context(), url)
@@ -281,4 +287,12 @@ func TestTheNewestMigrationKeepsWhatIsThere(t *testing.T) {
 	n, err := again.Read().Jobs.Count(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
+	require.NoError(t, again.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error { return tx.Agents.Insert(ctx, agent("b", time.Second)) }))
+	for _, q := range []registry.Query{{Text: "reader"}, {Text: "reader", MaxLatency: new(time.Second)}} {
+		q, err := q.Normalize()
+		require.NoError(t, err)
+		found, _, err := again.Read().Agents.Discover(t.Context(), q, time.Now())
+		require.NoError(t, err)
+		require.Len(t, found, map[bool]int{true: 2, false: 1}[q.MaxLatency == nil], "that of before has no latency now")
+	}
 }

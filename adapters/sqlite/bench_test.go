@@ -279,6 +279,7 @@ func BenchmarkStoreDiscover(b *testing.B) {
 				a.Price = credits.Amount(r.IntN(10_000))
 				a.TrustScore = float64(r.IntN(1000)) / 10
 				a.CreatedAt = day.Add(time.Duration(from+i) * time.Second)
+				a.Latency = time.Duration((from+i)%1000) * 10 * time.Millisecond // of a thousandth it is not known
 				if err := tx.Agents.Insert(ctx, a); err != nil {
 					return err
 				}
@@ -287,6 +288,7 @@ func BenchmarkStoreDiscover(b *testing.B) {
 		}))
 	}
 	ptr := func(f float64) *float64 { return &f }
+	within := func(d time.Duration) *time.Duration { return &d }
 	price := credits.Amount(3000)
 	for _, q := range []struct {
 		name string
@@ -298,6 +300,9 @@ func BenchmarkStoreDiscover(b *testing.B) {
 		{"status", registry.Query{Status: registry.Online}},
 		{"price", registry.Query{Sort: registry.SortPrice, MaxPrice: &price}},
 		{"trust", registry.Query{MinTrust: ptr(90)}},
+		{"latency", registry.Query{MaxLatency: within(3 * time.Second)}},
+		{"low latency", registry.Query{MaxLatency: within(50 * time.Millisecond)}},
+		{"latency+tag", registry.Query{MaxLatency: within(3 * time.Second), SkillTags: []string{"common"}}},
 		{"category", registry.Query{Category: "cat7"}},
 		{"category+status+trust", registry.Query{Category: "cat7", Status: registry.Online, MinTrust: ptr(50)}},
 		{"tag", registry.Query{SkillTags: []string{"tag7"}}},

@@ -74,7 +74,7 @@ func discoveryAgrees(t *testing.T, market sqlite.Option) {
 		err := s.Update(t.Context(), func(ctx context.Context, tx ports.Tx) error {
 			for range 20 {
 				a := fill(benchAgent("owner"))
-				a.TrustScore = float64(r.IntN(10))
+				a.TrustScore, a.Latency = float64(r.IntN(10)), time.Duration(r.IntN(4))*time.Second
 				next = append(next, a)
 				if err := tx.Agents.Insert(ctx, a); err != nil {
 					return err
@@ -126,6 +126,10 @@ func discoveryAgrees(t *testing.T, market sqlite.Option) {
 			if r.IntN(3) == 0 {
 				trust, price := float64(r.IntN(10)), credits.Amount(r.IntN(5))
 				q.MinTrust, q.MaxPrice = &trust, &price
+			}
+			if r.IntN(3) == 0 {
+				within := time.Duration(1+r.IntN(3)) * time.Second
+				q.MaxLatency = &within
 			}
 			q.Sort = []registry.Sort{"", registry.SortTrust, registry.SortPrice, registry.SortNewest}[r.IntN(4)]
 			q, err := q.Normalize()
@@ -236,10 +240,11 @@ func TestAnAgentIsReadAsItIs(t *testing.T) {
 	a.Name = "kept"
 	require.Equal(t, a, got)
 
-	_, err = raw(t, path).ExecContext(t.Context(), "UPDATE agents SET trust_score = 99, featured = 1")
+	_, err = raw(t, path).ExecContext(t.Context(), "UPDATE agents SET trust_score = 99, latency_ms = 1500, featured = 1")
 	require.NoError(t, err)
 	got, err = s.Read().Agents.Get(t.Context(), a.ID)
 	require.NoError(t, err)
 	require.True(t, got.Featured)
 	require.InDelta(t, 99, got.TrustScore, 0)
+	require.Equal(t, 1500*time.Millisecond, got.Latency)
 }

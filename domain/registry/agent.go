@@ -56,6 +56,7 @@ type Agent struct {
 	Price         credits.Amount  // a task
 	TrustScore    float64         // kept by trust; a change of the agent never writes it
 	TrustBound    float64         // what the score is likely not below; likewise
+	Latency       time.Duration   // what a task usually takes, whole milliseconds; 0 as long as that is not known; likewise
 	Featured      bool
 	Card          json.RawMessage // the agent card as it was last fetched; nil if it never was
 	LastHeartbeat *time.Time

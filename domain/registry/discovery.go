@@ -28,7 +28,8 @@ const (
 	MaxLimit     = 100
 	MaxOffset    = 1_000_000
 	CountLimit   = 1_000 // agents that are counted; of more it is known that there are more
-	maxQuery     = 200   // characters
+	MaxLatency   = time.Hour
+	maxQuery     = 200 // characters
 	maxWords     = 8
 )
 
@@ -41,10 +42,12 @@ type Query struct {
 	Text      string // every word must be the beginning of a word in the name, a skill, or the description
 	SkillID   string
 	MaxPrice  *credits.Amount
-	Sort      Sort
-	Limit     int // 0: the default
-	Offset    int
-	After     *Place // only what comes after it in the order; Offset counts from there
+	// MaxLatency narrows to agents that usually take no longer, which leaves out those of whom that is not known.
+	MaxLatency *time.Duration `json:",omitempty"` // left out it is no part of a cursor's question, as it was before there was any
+	Sort       Sort
+	Limit      int // 0: the default
+	Offset     int
+	After      *Place // only what comes after it in the order; Offset counts from there
 }
 
 // Place is a place in the order of a query: that of an agent as it was when it was found. Of the fields that are ordered by
@@ -87,6 +90,7 @@ func (q Query) Normalize() (Query, error) {
 	}
 	bad.Check(q.Status == "" || slices.Contains(Statuses(), q.Status), "status", "must be one of %v", Statuses())
 	bad.Check(q.MaxPrice == nil || *q.MaxPrice >= 0, "maxPrice", "must not be negative")
+	bad.Check(q.MaxLatency == nil || *q.MaxLatency >= time.Millisecond && *q.MaxLatency <= MaxLatency, "maxLatencyMs", "must be 1 to %d", MaxLatency.Milliseconds())
 	bad.Check(len([]rune(q.Text)) <= maxQuery, "q", "must be at most %d characters long", maxQuery)
 	words := q.Words()
 	bad.Check(len(words) <= maxWords, "q", "must be at most %d words", maxWords)
@@ -201,6 +205,7 @@ func (q Query) Match(a Agent, now time.Time) bool {
 		(q.MinTrust == nil || a.TrustScore >= *q.MinTrust) &&
 		(q.Status == "" || a.StatusAt(now) == q.Status) &&
 		(q.MaxPrice == nil || a.Price <= *q.MaxPrice) &&
+		(q.MaxLatency == nil || a.Latency > 0 && a.Latency <= *q.MaxLatency) &&
 		(len(words) == 0 || a.SearchText().Relevance(words) > 0)
 }
 

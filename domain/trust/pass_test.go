@@ -208,6 +208,9 @@ func TestReplay(t *testing.T) {
 				t.Fatalf("event %+v", e)
 			}
 		}
+		require.True(t, again.Agrees(p))
+		require.Zero(t, again.Latency, "which the events do not have")
+		again.Latency = p.Latency
 		require.Equal(t, p, again)
 		log[0].ScoreAfter++
 		_, ok := trust.Replay(trust.Newcomer("a", start, w), log[0], w)

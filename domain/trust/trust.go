@@ -120,6 +120,7 @@ type Profile struct {
 	Reliability Mean
 	Speed       Mean
 	Quality     Mean
+	Latency     Latency // no part of the score
 	Tasks       TaskStats
 	Ratings     RatingStats
 	Score       float64
@@ -159,7 +160,7 @@ func Started(p Profile, w Weights) float64 {
 	return w.Score(Components{p.Start, p.Start, p.Start, 0})
 }
 
-// Agrees reports whether two profiles have the same evidence.
+// Agrees reports whether two profiles have the same evidence. Of the latency, which events do not have, nothing is said.
 func (p Profile) Agrees(q Profile) bool {
 	return p.Events == q.Events && p.Tasks == q.Tasks && p.Ratings == q.Ratings && p.Reliability.near(q.Reliability) && p.Speed.near(q.Speed) && p.Quality.near(q.Quality)
 }
@@ -290,7 +291,7 @@ type Evidence struct {
 //
 // Reliability is the posterior mean of "ended well"; speed the mean of how the tasks' times compare (Evidence.speed);
 // quality the posterior mean rating, on a scale of 0–100, each rating weighted by who gives it (Source.Weight). Each has
-// a neutral prior and a half-life of 60 days.
+// a neutral prior and a half-life of 60 days. How long completed tasks take moves no score: Latency.
 func Apply(p Profile, e Evidence, w Weights) (Profile, Event) {
 	ev := Event{
 		ID: e.EventID, AgentID: p.AgentID, Seq: p.Events + 1, Type: e.Type, Reason: e.Reason, TaskID: e.TaskID,
@@ -300,6 +301,9 @@ func Apply(p Profile, e Evidence, w Weights) (Profile, Event) {
 		ev.Weight = 0
 	}
 	p.take(ev, e.Stars, w)
+	if ev.Weight > 0 && e.Type == TaskCompleted {
+		p.Latency.add(e.Took, e.Source.voice())
+	}
 	ev.ScoreAfter = p.Score
 	if ev.Score = round1(min(max(ev.ScoreAfter-ev.ScoreBefore, -10), 10)); e.Type == RatingReceived {
 		ev.Score = float64(e.Stars)
@@ -307,8 +311,8 @@ func Apply(p Profile, e Evidence, w Weights) (Profile, Event) {
 	return p, ev
 }
 
-// Replay adds an event of an agent's history, in the order of Seq. ok is false where its scores or its place are not what
-// they must be.
+// Replay adds an event of an agent's history, in the order of Seq, to all but the latency. ok is false where its scores or
+// its place are not what they must be.
 func Replay(p Profile, e Event, w Weights) (next Profile, ok bool) {
 	if p.Damping != e.Damping {
 		p = p.Damped(e.Damping, p.UpdatedAt, w)
@@ -351,6 +355,7 @@ func (p *Profile) take(e Event, stars int, w Weights) {
 		p.Reliability.age(decay)
 		p.Speed.age(decay)
 		p.Quality.age(decay)
+		p.Latency.age(decay * decay) // 30 days
 	}
 	switch e.Type {
 	case TaskCompleted:

@@ -109,6 +109,15 @@ func TestCheckRating(t *testing.T) {
 	require.True(t, fault.Has(trust.CheckRating(6, ""), fault.CodeValidation))
 }
 
+func TestApplyDoesNotAllocate(t *testing.T) {
+	w := trust.DefaultWeights()
+	p := trust.Newcomer("a", start, w)
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		p, _ = trust.Apply(p, trust.Evidence{Type: trust.TaskCompleted, At: p.UpdatedAt.Add(time.Second), Took: time.Second, Limit: time.Minute}, w)
+	}))
+	require.NotZero(t, p.Latency.Usual)
+}
+
 func BenchmarkApply(b *testing.B) {
 	w := trust.DefaultWeights()
 	p := trust.Newcomer("a", start, w)

@@ -24,7 +24,7 @@ var agentChecks = []Check{
 				},
 				{ID: "t", Name: "Other", Tags: []string{}},
 			},
-			Tags: []string{"z", "y"}, Category: "set", Metadata: json.RawMessage(`{"n":12345678901234567890,"s":"\u00e9"}`), Price: 950, TrustScore: 47.5,
+			Tags: []string{"z", "y"}, Category: "set", Metadata: json.RawMessage(`{"n":12345678901234567890,"s":"\u00e9"}`), Price: 950, TrustScore: 47.5, TrustBound: 40.5, Latency: 2300 * time.Millisecond,
 			Featured: true, Card: json.RawMessage(`{"name":"x"}`), LastHeartbeat: ptr(base.Add(time.Second)), CreatedAt: base, UpdatedAt: base.Add(time.Minute),
 			DeletedAt: ptr(base.Add(time.Hour)),
 		}
@@ -47,14 +47,14 @@ var agentChecks = []Check{
 		got, err = s.Read().Agents.Get(ctx, a.ID)
 		return first(err, same("after changing what was got", got.Tags[0], "kept"))
 	})},
-	{"agents/save leaves the trust score", with(func(ctx context.Context, s ports.Store, _ Traits, w world) error {
+	{"agents/save leaves what trust keeps", with(func(ctx context.Context, s ports.Store, _ Traits, w world) error {
 		changed := w.agent
-		changed.Name, changed.TrustScore, changed.Card = "New", 99, json.RawMessage(`{}`)
+		changed.Name, changed.TrustScore, changed.TrustBound, changed.Latency, changed.Card = "New", 99, 98, time.Second, json.RawMessage(`{}`)
 		unknown := agentOf(w.owner.ID)
 		err := s.Update(ctx, func(ctx context.Context, tx ports.Tx) error { return tx.Agents.Save(ctx, changed) })
 		missing := s.Update(ctx, func(ctx context.Context, tx ports.Tx) error { return tx.Agents.Save(ctx, unknown) })
 		got, err2 := s.Read().Agents.Get(ctx, w.agent.ID)
-		changed.TrustScore = w.agent.TrustScore
+		changed.TrustScore, changed.TrustBound, changed.Latency = w.agent.TrustScore, w.agent.TrustBound, w.agent.Latency
 		return first(err, err2, same("agent", got, changed), wantCode("unknown", missing, fault.CodeAgentNotFound))
 	})},
 	{"agents/list of an owner", with(func(ctx context.Context, s ports.Store, _ Traits, w world) error {
@@ -110,6 +110,7 @@ func market(owner string) []registry.Agent {
 		a.Price, a.TrustScore = credits.Amount(i%5*100), float64(i%7*10)+0.5
 		a.CreatedAt = base.Add(time.Duration(i/4) * time.Second)
 		a.Tags = []string{fmt.Sprintf("tag%d", i%4)}
+		a.Latency = time.Duration(i%6*500) * time.Millisecond // of a sixth it is not known
 		if i%3 == 0 {
 			a.Category = "special"
 		}
@@ -150,6 +151,14 @@ func discovery(ctx context.Context, s ports.Store, _ Traits, w world) error {
 		{Category: "tag2"},
 		{MinTrust: ptr(30.5)},
 		{MaxPrice: ptr(credits.Amount(200))},
+		{MaxLatency: ptr(time.Hour)},
+		{MaxLatency: ptr(time.Second)},
+		{MaxLatency: ptr(time.Second - time.Nanosecond)},
+		{MaxLatency: ptr(499 * time.Millisecond)},
+		{MaxLatency: ptr(time.Second), Category: "special", MinTrust: ptr(10.0)},
+		{MaxLatency: ptr(1500 * time.Millisecond), SkillTags: []string{"tag1"}},
+		{MaxLatency: ptr(1500 * time.Millisecond), SkillID: "skill2"},
+		{MaxLatency: ptr(1500 * time.Millisecond), Text: "r", MaxPrice: ptr(credits.Amount(300))},
 		{SkillID: "skill2"},
 		{SkillID: "moved"},
 		{SkillTags: []string{"nothing"}},
@@ -165,7 +174,7 @@ func discovery(ctx context.Context, s ports.Store, _ Traits, w world) error {
 		{SkillTags: []string{"shared"}, MinTrust: ptr(10.0), MaxPrice: ptr(credits.Amount(300)), Text: "r", Category: "special"},
 	}
 	for _, status := range registry.Statuses() {
-		queries = append(queries, registry.Query{Status: status}, registry.Query{Status: status, Category: "special"})
+		queries = append(queries, registry.Query{Status: status}, registry.Query{Status: status, Category: "special"}, registry.Query{Status: status, MaxLatency: ptr(time.Second)})
 	}
 	for _, q := range queries {
 		for _, sort := range []registry.Sort{"", registry.SortTrust, registry.SortPrice, registry.SortNewest, registry.SortRelevance} {

@@ -226,7 +226,7 @@ func TestEveryPlantedBugIsCaught(t *testing.T) {
 		"a fence that is open":    {func() spoiled { return spoiled{tx: func(tx *ports.Tx) { tx.Jobs = finishAll{tx.Jobs} }} }, "jobs/a lease that ran out"},
 		"a lease that is no lock": {func() spoiled { return spoiled{tx: func(tx *ports.Tx) { tx.Jobs = claimAll{tx.Jobs} }} }, "jobs/claim and finish"},
 		"times cut to seconds":    {func() spoiled { return spoiled{tx: func(tx *ports.Tx) { tx.Users = roundedUsers{tx.Users} }} }, "users/found by id and e-mail"},
-		"a column that is lost":   {func() spoiled { return spoiled{tx: func(tx *ports.Tx) { tx.Agents = forgetfulSave{tx.Agents} }} }, "agents/save leaves the trust score"},
+		"a column that is lost":   {func() spoiled { return spoiled{tx: func(tx *ports.Tx) { tx.Agents = forgetfulSave{tx.Agents} }} }, "agents/save leaves what trust keeps"},
 		"keys that stay":          {func() spoiled { return spoiled{tx: func(tx *ports.Tx) { tx.Keys = keepingKeys{tx.Keys} }} }, "keys/life"},
 		"a trace that is lost":    {func() spoiled { return spoiled{tx: func(tx *ports.Tx) { tx.Jobs = lostTraces{tx.Jobs} }} }, "jobs/claim and finish"},
 		"sums that are off":       {func() spoiled { return spoiled{reads: func(r *ports.Reads) { r.Stats = countedTwice{r.Stats} }} }, "stats/ledger"},

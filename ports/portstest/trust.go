@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/nexus-protocol/nexus/domain/fault"
+	"github.com/nexus-protocol/nexus/domain/registry"
 	"github.com/nexus-protocol/nexus/domain/trust"
 	"github.com/nexus-protocol/nexus/ports"
 )
@@ -44,6 +45,50 @@ var trustChecks = []Check{
 		_, nobody, err10 := s.Read().Trust.Rating(ctx, "")
 		return first(err1, err2, err3, err4, err5, err6, err7, err8, err9, err10, same("rating", rating, e2), same("who is rated", []bool{rated, none, nobody}, []bool{true, false, false}), same("known", known, true), same("profile", got, p), same("total", total, 3),
 			same("events, newest first", all, []trust.Event{e3, e2, e1}), same("page", page, []trust.Event{e2}), same("the agent's score", a.TrustScore, p.Score))
+	})},
+	{"trust/an agent is found by how long it takes once that is known", with(func(ctx context.Context, s ports.Store, _ Traits, w world) error {
+		now := base.Add(time.Hour)
+		found := func(within time.Duration, more func(*registry.Query)) (bool, error) {
+			q := registry.Query{MaxLatency: &within}
+			if more != nil {
+				more(&q)
+			}
+			q, err := q.Normalize()
+			if err != nil {
+				return false, err
+			}
+			some, total, err := s.Read().Agents.Discover(ctx, q, now)
+			return len(some) == 1 && some[0].ID == w.agent.ID, first(err, same("total", total, len(some)))
+		}
+		byWord := func(q *registry.Query) { q.Text = w.agent.Name }
+		var before, after []time.Duration
+		look := func(to *[]time.Duration) error {
+			a, err := s.Read().Agents.Get(ctx, w.agent.ID)
+			var locked registry.Agent
+			err2 := s.Update(ctx, func(ctx context.Context, tx ports.Tx) (err error) {
+				locked, err = tx.Agents.Lock(ctx, w.agent.ID)
+				return err
+			})
+			*to = []time.Duration{a.Latency, locked.Latency}
+			return first(err, err2)
+		}
+		var p trust.Profile
+		done := func(id string, at time.Time) (err error) {
+			p, _, err = learn(ctx, s, w, trust.Evidence{Type: trust.TaskCompleted, TaskID: id, At: at, Took: 2345 * time.Millisecond, Limit: time.Minute})
+			return err
+		}
+		early, err0 := found(time.Hour, nil)
+		err1 := first(done("t1", base.Add(time.Minute)), done("t2", base.Add(2*time.Minute)), look(&before))
+		two, err2 := found(time.Hour, nil)
+		err3 := first(done("t3", base.Add(3*time.Minute)), look(&after))
+		slower, err4 := found(2299*time.Millisecond, nil)
+		enough, err5 := found(2300*time.Millisecond, nil)
+		word, err6 := found(2300*time.Millisecond, byWord)
+		noWord, err7 := found(2299*time.Millisecond, byWord)
+		got, _, err8 := s.Read().Trust.Profile(ctx, w.agent.ID)
+		return first(err0, err1, err2, err3, err4, err5, err6, err7, err8, same("before", before, []time.Duration{0, 0}), same("after", after, []time.Duration{2300 * time.Millisecond, 2300 * time.Millisecond}),
+			same("found with no task, with two, of what is slower, of as much, by a word, and not", []bool{early, two, slower, enough, word, noWord}, []bool{false, false, false, true, true, false}),
+			same("profile", got, p))
 	})},
 	{"trust/paces come back", func(ctx context.Context, s ports.Store, _ Traits) error {
 		var before, within trust.Pace

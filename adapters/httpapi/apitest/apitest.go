@@ -73,6 +73,7 @@ func Run(t *testing.T, target Target) {
 		{"AgentDelete", testAgentDelete},
 		{"Heartbeat", testHeartbeat},
 		{"Discover", testDiscover},
+		{"Latency", testLatency},
 		{"Keys", testKeys},
 		{"Scopes", testScopes},
 		{"Tasks", testTasks},

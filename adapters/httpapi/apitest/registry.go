@@ -36,7 +36,7 @@ func testAgents(t *testing.T, s *suite) {
 	want := object{
 		"id": a["id"], "name": "My Agent", "description": "Does <amazing> things & more", "endpoint": s.AgentURL(Echo), "ownerUserId": u.userID,
 		"status": "online", "tags": []any{"nlp", "ai"}, "category": "nlp", "metadata": object{"version": 1.0, "big": 12345678901234567890.0, "é": "é"},
-		"pricePerTask": 9.5, "trustScore": a["trustScore"], "featured": false, "agentCard": a["agentCard"], "lastHeartbeat": nil,
+		"pricePerTask": 9.5, "trustScore": a["trustScore"], "latencyMs": nil, "featured": false, "agentCard": a["agentCard"], "lastHeartbeat": nil,
 		"createdAt": a["createdAt"], "updatedAt": a["updatedAt"],
 		"skills": []any{
 			object{
@@ -342,15 +342,52 @@ func testDiscover(t *testing.T, s *suite) {
 	items, meta := u.get(t, "/api/v1/discover?"+in+"&cursor="+next).list()
 	assert.Len(t, items, 1)
 	assert.Equal(t, object{"total": 3.0, "limit": 20.0, "offset": 0.0}, meta, "there is no more")
-	for _, wrong := range []string{in + "&cursor=x" + next, in + "&cursor=" + next[1:], "skillTags=x1&cursor=" + next, in + "&sort=price&cursor=" + next, in + "&cursor=%00", in + "&cursor=" + strings.Repeat("x", 513)} {
+	for _, wrong := range []string{in + "&cursor=x" + next, in + "&cursor=" + next[1:], "skillTags=x1&cursor=" + next, in + "&sort=price&cursor=" + next, in + "&maxLatencyMs=1000&cursor=" + next, in + "&cursor=%00", in + "&cursor=" + strings.Repeat("x", 513)} {
 		assert.Equal(t, []string{"cursor"}, u.get(t, "/api/v1/discover?"+wrong).invalid(), wrong)
 	}
 	assert.Equal(t, []string{"offset"}, u.get(t, "/api/v1/discover?"+in+"&offset=1&cursor="+next).invalid())
 
-	assert.ElementsMatch(t, []string{"minTrustScore", "maxPrice", "status", "sort", "limit", "offset"},
-		u.get(t, "/api/v1/discover?minTrustScore=101&maxPrice=0.001&status=dead&sort=up&limit=101&offset=-1").invalid())
+	assert.ElementsMatch(t, []string{"minTrustScore", "maxPrice", "maxLatencyMs", "status", "sort", "limit", "offset"},
+		u.get(t, "/api/v1/discover?minTrustScore=101&maxPrice=0.001&maxLatencyMs=0&status=dead&sort=up&limit=101&offset=-1").invalid())
+	for _, wrong := range []string{"-1", "3600001", "1.5", "soon", "99999999999999999999"} {
+		assert.Equal(t, []string{"maxLatencyMs"}, u.get(t, "/api/v1/discover?maxLatencyMs="+wrong).invalid(), wrong)
+	}
 	assert.Equal(t, []string{"sort"}, u.get(t, "/api/v1/discover?sort=relevance").invalid())
 	assert.Equal(t, []string{"q"}, u.get(t, "/api/v1/discover?q="+strings.Repeat("x", 201)).invalid())
+}
+
+func testLatency(t *testing.T, s *suite) {
+	u, other := s.signUp(t), s.signUp(t)
+	tag := strings.ToLower(rand.Text())
+	quick := u.agent(t, Echo, object{"tags": []string{tag}})
+	u.agent(t, Echo, object{"tags": []string{tag}})
+	found := func(query string) (ids []any) {
+		items, _ := other.get(t, "/api/v1/discover?skillTags="+tag+query).list()
+		for _, v := range items {
+			ids = append(ids, v["id"])
+		}
+		return ids
+	}
+	done := func(by *client, times int) {
+		for range times {
+			assert.Equal(t, "completed", by.ended(t, by.task(t, quick["id"], nil)["id"])["status"])
+		}
+	}
+	latency := func() any { return u.get(t, "/api/v1/agents/"+quick["id"].(string)).data(http.StatusOK)["latencyMs"] }
+	done(u, 3) // which prove nothing, being of the agent's owner
+	done(other, 2)
+	assert.Nil(t, latency())
+	assert.Len(t, found(""), 2)
+	assert.Empty(t, found("&maxLatencyMs=3600000"), "nobody knows yet")
+
+	done(other, 1)
+	ms, _ := latency().(float64)
+	require.GreaterOrEqual(t, ms, 1.0)
+	assert.Equal(t, []any{quick["id"]}, found(fmt.Sprintf("&maxLatencyMs=%.0f", ms)))
+	assert.Equal(t, []any{quick["id"]}, found("&maxLatencyMs=3600000&sort=price"))
+	if ms > 1 {
+		assert.Empty(t, found(fmt.Sprintf("&maxLatencyMs=%.0f", ms-1)))
+	}
 }
 
 func testKeys(t *testing.T, s *suite) {

@@ -20,12 +20,12 @@ type agents struct{ access }
 var _ ports.AgentStore = (*agents)(nil)
 
 var (
-	qAgentVersion = hot(`SELECT version, trust_score, trust_bound, featured FROM agents WHERE id = ?`).
-			inBulk(reads(`SELECT u.n, a.version, a.trust_score, a.trust_bound, a.featured FROM `+rowsOf("t")+` JOIN agents AS a ON a.id = u.c0`, "t"))
-	qLockAgent = hot(`SELECT version, trust_score, trust_bound, featured FROM agents WHERE id = ?{lock}`).ranked(rankAgent, 0).locks("agent")
+	qAgentVersion = hot(`SELECT version, trust_score, trust_bound, latency_ms, featured FROM agents WHERE id = ?`).
+			inBulk(reads(`SELECT u.n, a.version, a.trust_score, a.trust_bound, a.latency_ms, a.featured FROM `+rowsOf("t")+` JOIN agents AS a ON a.id = u.c0`, "t"))
+	qLockAgent = hot(`SELECT version, trust_score, trust_bound, latency_ms, featured FROM agents WHERE id = ?{lock}`).ranked(rankAgent, 0).locks("agent")
 	qAgent     = hot(`SELECT ` + agentColumns + ` FROM agents AS a WHERE a.id = ?`)
 
-	qInsertAgent = hot(`INSERT INTO agents (id, trust_score, trust_bound, created_at, ` + savedColumns + `) VALUES (?, ?, ?, ?` + strings.Repeat(", ?", savedCount) + `)`)
+	qInsertAgent = hot(`INSERT INTO agents (id, trust_score, trust_bound, latency_ms, created_at, ` + savedColumns + `) VALUES (?, ?, ?, ?, ?` + strings.Repeat(", ?", savedCount) + `)`)
 	qSaveAgent   = hot(`UPDATE agents SET ` + strings.ReplaceAll(savedColumns, ",", " = ?,") + ` = ? WHERE id = ?`)
 	qSameTerms   = hot(`SELECT CASE WHEN tags = ? AND skills = ? AND deleted_at IS NULL THEN 1 ELSE 0 END,
 		CASE WHEN price = ? AND effective_category = ? AND search_name = ? AND search_skills = ? AND search_description = ? THEN 1 ELSE 0 END FROM agents WHERE id = ?`)
@@ -66,7 +66,7 @@ func (v *agents) find(ctx context.Context, q statement, id string) (a registry.A
 			s, seen = c.memo.agent(id)
 		}
 		if !seen {
-			if err := c.row(ctx, q, []any{id}, &s.version, &s.score, &s.bound, &s.featured); err != nil {
+			if err := c.row(ctx, q, []any{id}, &s.version, &s.score, &s.bound, &s.latency, &s.featured); err != nil {
 				return c.store.wrap(err, "read agent")
 			}
 			if c.memo != nil {
@@ -75,7 +75,7 @@ func (v *agents) find(ctx context.Context, q statement, id string) (a registry.A
 		}
 		if known, ok := c.store.agents.get(id, s.version); ok {
 			a = known
-			a.TrustScore, a.TrustBound, a.Featured = s.score, s.bound, s.featured != 0
+			a.TrustScore, a.TrustBound, a.Latency, a.Featured = s.score, s.bound, millis(s.latency), s.featured != 0
 			return nil
 		}
 		var r agentRow
@@ -104,7 +104,7 @@ func (v *agents) Insert(ctx context.Context, a registry.Agent) error {
 		return err
 	}
 	return v.do(ctx, func(ctx context.Context, c *session) error {
-		args := append([]any{r.ID, r.TrustScore, r.TrustBound, int64(r.CreatedAt)}, r.saved(a)...)
+		args := append([]any{r.ID, r.TrustScore, r.TrustBound, r.Latency, int64(r.CreatedAt)}, r.saved(a)...)
 		if _, err := c.exec(ctx, qInsertAgent, args...); err != nil {
 			return c.store.wrap(err, "insert agent")
 		}
@@ -375,8 +375,8 @@ func discovery(c *session, q registry.Query, now time.Time) filter {
 	if q.Sort == registry.SortRelevance {
 		f.broad = "a.trust_score DESC"
 	}
-	f.loose = q.Category == "" && q.MinTrust == nil && q.MaxPrice == nil && len(words) == 0 && len(f.terms) == 0
-	f.alone = q.Category == "" && q.MinTrust == nil && q.MaxPrice == nil && q.Status == "" && len(words) == 0
+	f.loose = q.Category == "" && q.MinTrust == nil && q.MaxPrice == nil && q.MaxLatency == nil && len(words) == 0 && len(f.terms) == 0
+	f.alone = q.Category == "" && q.MinTrust == nil && q.MaxPrice == nil && q.MaxLatency == nil && q.Status == "" && len(words) == 0
 	if narrow := c.store.cfg.Dialect.Text; narrow != nil && len(words) > 0 {
 		f.text.from, f.text.where, f.text.args = narrow(words)
 	}
@@ -390,6 +390,13 @@ func discovery(c *session, q registry.Query, now time.Time) filter {
 		}
 		if q.MaxPrice != nil {
 			s = s.Where("a.price <= ?", int64(*q.MaxPrice))
+		}
+		if q.MaxLatency != nil {
+			latency := "a.latency_ms"
+			if len(f.terms) > 0 || len(words) > 0 {
+				latency = "+" + latency // its index is for those who ask for nothing that narrows more
+			}
+			s = s.Where(latency+" <= ?", q.MaxLatency.Milliseconds())
 		}
 		for _, w := range words {
 			s = s.Where("(" + has("name", w) + " OR " + has("skills", w) + " OR " + has("description", w) + ")")

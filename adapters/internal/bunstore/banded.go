@@ -103,7 +103,7 @@ func bandedQuery(ctx context.Context, c *session, q registry.Query, now time.Tim
 	for _, w := range words {
 		b.long = b.long || utf8.RuneCountInString(w) > c.store.cfg.Dialect.TextIsExact
 	}
-	alone := len(words) == 0 && q.Category == "" && q.MaxPrice == nil && q.Status == "" && q.Sort == registry.SortTrust
+	alone := len(words) == 0 && q.Category == "" && q.MaxPrice == nil && q.MaxLatency == nil && q.Status == "" && q.Sort == registry.SortTrust
 	switch {
 	case alone && q.SkillID == "":
 		b.kind, b.terms = "tag", slices.Compact(slices.Sorted(slices.Values(q.SkillTags)))
@@ -177,6 +177,9 @@ func (b *banded) agentIs() (s sqlText) {
 func (b *banded) rowIs(s *sqlText, r string) {
 	if b.q.MaxPrice != nil {
 		s.add(" AND "+r+".price <= ?", int64(*b.q.MaxPrice))
+	}
+	if b.q.MaxLatency != nil {
+		s.add(" AND "+r+".latency_ms <= ?", b.q.MaxLatency.Milliseconds())
 	}
 	if is, args := statusIs(r, b.q.Status, b.now); is != "" {
 		s.add(" AND "+is, args...)
@@ -526,7 +529,7 @@ func (b *banded) along(ctx context.Context, first string, after *place, top int,
 func discoverPlain(ctx context.Context, c *session, q registry.Query, now time.Time) (out []agentRow, total int, ok bool, err error) {
 	var along string
 	switch {
-	case c.store.cfg.Dialect.Cached == nil || len(q.Words()) > 0 || len(q.SkillTags) > 0 || q.SkillID != "":
+	case c.store.cfg.Dialect.Cached == nil || len(q.Words()) > 0 || len(q.SkillTags) > 0 || q.SkillID != "" || q.MaxLatency != nil:
 		return nil, 0, false, nil
 	case q.Sort == registry.SortTrust && q.MaxPrice == nil, q.Sort == registry.SortPrice && q.MinTrust == nil && q.Category == "",
 		q.Sort == registry.SortNewest && q.MinTrust == nil && q.Category == "" && q.MaxPrice == nil:

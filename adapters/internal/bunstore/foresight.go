@@ -46,7 +46,7 @@ func (c *session) expect(ctx context.Context, e ports.Expected) error {
 	for _, id := range e.AgentIDs {
 		if _, seen := c.memo.agent(id); !seen {
 			var s standing
-			k := qAgentVersion.first([]any{id}, &s.version, &s.score, &s.bound, &s.featured)
+			k := qAgentVersion.first([]any{id}, &s.version, &s.score, &s.bound, &s.latency, &s.featured)
 			calls = append(calls, k)
 			done = append(done, func() {
 				if k.rows > 0 {

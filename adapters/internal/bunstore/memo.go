@@ -2,6 +2,7 @@ package bunstore
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"maps"
@@ -36,6 +37,7 @@ type memo struct {
 type standing struct {
 	version      int64
 	score, bound float64
+	latency      sql.NullInt64
 	featured     int
 }
 

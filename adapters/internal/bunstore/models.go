@@ -87,6 +87,13 @@ func maybeTime(n sql.NullInt64) *time.Time {
 	return &t
 }
 
+// maybeMillis is a length of time in whole milliseconds; none of 0.
+func maybeMillis(d time.Duration) sql.NullInt64 {
+	return sql.NullInt64{Int64: d.Milliseconds(), Valid: d != 0}
+}
+
+func millis(n sql.NullInt64) time.Duration { return time.Duration(n.Int64) * time.Millisecond }
+
 // number is how a truth is kept.
 func number(b bool) int {
 	if b {
@@ -239,6 +246,7 @@ type agentRow struct {
 	Price         int64           `bun:"price"`
 	TrustScore    float64         `bun:"trust_score"`
 	TrustBound    float64         `bun:"trust_bound"`
+	Latency       sql.NullInt64   `bun:"latency_ms"`
 	Featured      int             `bun:"featured"`
 	LastHeartbeat sql.NullInt64   `bun:"last_heartbeat"`
 	CreatedAt     micros          `bun:"created_at"`
@@ -253,12 +261,12 @@ type agentRow struct {
 	Card          sql.NullString  `bun:"card"`
 }
 
-const agentColumns = `a.id, a.version, a.owner_user_id, a.status, a.category, a.price, a.trust_score, a.trust_bound, a.featured, a.last_heartbeat, a.created_at, a.updated_at,
+const agentColumns = `a.id, a.version, a.owner_user_id, a.status, a.category, a.price, a.trust_score, a.trust_bound, a.latency_ms, a.featured, a.last_heartbeat, a.created_at, a.updated_at,
 	a.deleted_at, a.name, a.endpoint, a.description, a.tags, a.metadata, a.skills, a.card`
 
 func (r *agentRow) dest() []any {
 	return []any{
-		&r.ID, &r.Version, &r.OwnerUserID, &r.Status, &r.Category, &r.Price, &r.TrustScore, &r.TrustBound, &r.Featured, &r.LastHeartbeat, &r.CreatedAt, &r.UpdatedAt,
+		&r.ID, &r.Version, &r.OwnerUserID, &r.Status, &r.Category, &r.Price, &r.TrustScore, &r.TrustBound, &r.Latency, &r.Featured, &r.LastHeartbeat, &r.CreatedAt, &r.UpdatedAt,
 		&r.DeletedAt, &r.Name, &r.Endpoint, &r.Description, &r.Tags, &r.Metadata, &r.Skills, &r.Card,
 	}
 }
@@ -295,7 +303,7 @@ func agentRowOf(a registry.Agent) (agentRow, error) {
 		featured = 1
 	}
 	return agentRow{
-		ID: a.ID, Version: rand.Int64(), OwnerUserID: a.OwnerUserID, Status: a.Status, Category: a.Category, Price: int64(a.Price), TrustScore: a.TrustScore, TrustBound: a.TrustBound, Featured: featured,
+		ID: a.ID, Version: rand.Int64(), OwnerUserID: a.OwnerUserID, Status: a.Status, Category: a.Category, Price: int64(a.Price), TrustScore: a.TrustScore, TrustBound: a.TrustBound, Latency: maybeMillis(a.Latency), Featured: featured,
 		LastHeartbeat: maybeAt(a.LastHeartbeat), CreatedAt: at(a.CreatedAt), UpdatedAt: at(a.UpdatedAt), DeletedAt: maybeAt(a.DeletedAt),
 		Name: a.Name, Endpoint: a.Endpoint, Description: a.Description, Tags: tags, Metadata: raw(a.Metadata), Skills: skills, Card: raw(a.Card),
 	}, err
@@ -304,7 +312,7 @@ func agentRowOf(a registry.Agent) (agentRow, error) {
 func (r agentRow) domain() (registry.Agent, error) {
 	a := registry.Agent{
 		ID: r.ID, OwnerUserID: r.OwnerUserID, Name: r.Name, Description: r.Description, Endpoint: r.Endpoint, Status: r.Status, Category: r.Category,
-		Metadata: unraw(r.Metadata), Price: credits.Amount(r.Price), TrustScore: r.TrustScore, TrustBound: r.TrustBound, Featured: r.Featured != 0, Card: unraw(r.Card),
+		Metadata: unraw(r.Metadata), Price: credits.Amount(r.Price), TrustScore: r.TrustScore, TrustBound: r.TrustBound, Latency: millis(r.Latency), Featured: r.Featured != 0, Card: unraw(r.Card),
 		LastHeartbeat: maybeTime(r.LastHeartbeat), CreatedAt: r.CreatedAt.time(), UpdatedAt: r.UpdatedAt.time(), DeletedAt: maybeTime(r.DeletedAt),
 	}
 	if err := unpack(r.Tags, &a.Tags); err != nil {

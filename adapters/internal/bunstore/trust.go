@@ -20,9 +20,10 @@ var _ ports.TrustStore = (*trusts)(nil)
 
 const profileColumns = `agent_id, since, updated_at, events, start, damping, reliability_sum, reliability_weight, reliability_fresh_sum, reliability_fresh_weight,
 	speed_sum, speed_weight, speed_fresh_sum, speed_fresh_weight, quality_sum, quality_weight, quality_fresh_sum, quality_fresh_weight,
-	completed, failed, timed_out, ratings, stars, score, bound, reliability, speed, quality, tenure`
+	completed, failed, timed_out, ratings, stars, score, bound, reliability, speed, quality, tenure,
+	latency_first, latency_second, latency_sum, latency_weight, latency_ms`
 
-const profileColumnCount = 29
+const profileColumnCount = 34
 
 // savedPair is what changes of a pair.
 const savedPair = `owner_user_id, tasks, paid, full_weight, counted, updated_at`
@@ -56,12 +57,13 @@ var (
 		inBulk(overwrites(`INSERT INTO trust_pairs (agent_id, user_id, `+savedPair+`)`, "tttffffb", `ON CONFLICT (agent_id, user_id) DO UPDATE SET `+overwritten(savedPair), 0, 1))
 	qSaveProfile = hot(`INSERT INTO trust_profiles (`+profileColumns+`) VALUES (?`+strings.Repeat(", ?", profileColumnCount-1)+`)
 		ON CONFLICT (agent_id) DO UPDATE SET `+overwritten(strings.TrimPrefix(profileColumns, "agent_id, "))).ranked(unranked, 0).frees("evidence").
-		inBulk(overwrites(`INSERT INTO trust_profiles (`+profileColumns+`)`, "tbbbff"+"ffffffffffff"+"bbbbb"+"ffffff", `ON CONFLICT (agent_id) DO UPDATE SET `+overwritten(strings.TrimPrefix(profileColumns, "agent_id, ")), 0))
+		inBulk(overwrites(`INSERT INTO trust_profiles (`+profileColumns+`)`, "tbbbff"+"ffffffffffff"+"bbbbb"+"ffffff"+"ffffb", `ON CONFLICT (agent_id) DO UPDATE SET `+overwritten(strings.TrimPrefix(profileColumns, "agent_id, ")), 0))
 	qInsertEvidence = hot(`INSERT INTO trust_events (id, agent_id, seq, type, score, weight, speed, damping, score_before, score_after, task_id, reason, created_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`).
 		inBulk(inserts(`INSERT INTO trust_events (id, agent_id, seq, type, score, weight, speed, damping, score_before, score_after, task_id, reason, created_at)`, "ttbtffffffttb", `ON CONFLICT DO NOTHING`))
-	qScore = hot(`UPDATE agents SET trust_score = ?, trust_bound = ? WHERE id = ? AND (trust_score <> ? OR trust_bound <> ?)`).
-		inBulk(changes(`UPDATE agents AS a SET trust_score = u.c0, trust_bound = u.c1 FROM `+rowsOf("fftff")+` WHERE a.id = u.c2 AND (a.trust_score <> u.c0 OR a.trust_bound <> u.c1)`, "fftff", false, 2))
+	qScore = hot(`UPDATE agents SET trust_score = ?, trust_bound = ?, latency_ms = ? WHERE id = ? AND (trust_score <> ? OR trust_bound <> ? OR COALESCE(latency_ms, 0) <> ?)`).
+		inBulk(changes(`UPDATE agents AS a SET trust_score = u.c0, trust_bound = u.c1, latency_ms = u.c2 FROM `+rowsOf("ffBtffb")+`
+		WHERE a.id = u.c3 AND (a.trust_score <> u.c0 OR a.trust_bound <> u.c1 OR COALESCE(a.latency_ms, 0) <> u.c6)`, "ffBtffb", false, 3))
 	qJudge = hot(`INSERT INTO trust_raters (user_id, standing, seen, agreed, disagreed) VALUES (?, 0, 0, ?, ?)
 		ON CONFLICT (user_id) DO UPDATE SET agreed = trust_raters.agreed + excluded.agreed, disagreed = trust_raters.disagreed + excluded.disagreed`).ranked(rankAccess, 0)
 	qStand = hot(`INSERT INTO trust_raters (user_id, standing, seen, agreed, disagreed) VALUES (?, ?, 1, 0, 0)
@@ -144,15 +146,18 @@ func readProfile(ctx context.Context, c *session, agentID string, p *trust.Profi
 // profileInto reads one profile.
 func profileInto(q statement, key string, p *trust.Profile) *call {
 	var since, updated micros
+	var usual int64
 	dest := []any{
 		&p.AgentID, &since, &updated, &p.Events, &p.Start, &p.Damping, &p.Reliability.Sum, &p.Reliability.Weight, &p.Reliability.FreshSum, &p.Reliability.FreshWeight,
 		&p.Speed.Sum, &p.Speed.Weight, &p.Speed.FreshSum, &p.Speed.FreshWeight, &p.Quality.Sum, &p.Quality.Weight, &p.Quality.FreshSum, &p.Quality.FreshWeight,
 		&p.Tasks.Completed, &p.Tasks.Failed, &p.Tasks.TimedOut, &p.Ratings.Count, &p.Ratings.Sum, &p.Score, &p.Bound,
 		&p.Components.Reliability, &p.Components.Speed, &p.Components.Quality, &p.Components.Tenure,
+		&p.Latency.First, &p.Latency.Second, &p.Latency.Sum, &p.Latency.Weight, &usual,
 	}
 	return &call{statement: q, args: []any{key}, visit: func(scan func(...any) error) error {
 		err := scan(dest...)
 		p.Since, p.UpdatedAt = since.time(), updated.time()
+		p.Latency.Usual = time.Duration(usual) * time.Millisecond
 		return err
 	}}
 }
@@ -186,11 +191,13 @@ func saveProfile(p trust.Profile) *call {
 		p.Speed.Sum, p.Speed.Weight, p.Speed.FreshSum, p.Speed.FreshWeight, p.Quality.Sum, p.Quality.Weight, p.Quality.FreshSum, p.Quality.FreshWeight,
 		p.Tasks.Completed, p.Tasks.Failed, p.Tasks.TimedOut, p.Ratings.Count, p.Ratings.Sum, p.Score, p.Bound,
 		p.Components.Reliability, p.Components.Speed, p.Components.Quality, p.Components.Tenure,
+		p.Latency.First, p.Latency.Second, p.Latency.Sum, p.Latency.Weight, p.Latency.Usual.Milliseconds(),
 	}}
 }
 
 func saveScore(p trust.Profile) *call {
-	return &call{statement: qScore, args: []any{p.Score, p.Bound, p.AgentID, p.Score, p.Bound}}
+	usual := p.Latency.Usual
+	return &call{statement: qScore, args: []any{p.Score, p.Bound, maybeMillis(usual), p.AgentID, p.Score, p.Bound, usual.Milliseconds()}}
 }
 
 func savePair(agentID, userID, ownerUserID string, p trust.Pair) *call {
