@@ -66,8 +66,8 @@ func WithReaders(n int) Option {
 	return func(o *options) { o.readers = max(n, 1) }
 }
 
-// WithMarket sets up to how many agents discovery keeps in memory, 0 for none, two million by default. They are loaded with the first search,
-// and take about half a kilobyte each. Where there are more, and until they are there, the database searches.
+// WithMarket sets up to how many agents are kept in memory to be searched, at some 400 bytes each; 0 is none, the default two million.
+// They are loaded by LoadMarket or the first search; until they are there, and where there are more, the database searches.
 func WithMarket(agents int) Option {
 	return func(o *options) { o.market = max(agents, 0) }
 }

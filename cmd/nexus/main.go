@@ -19,10 +19,11 @@ import (
 var version = "dev"
 
 type cli struct {
-	DatabaseURL string     `env:"NEXUS_DATABASE_URL" placeholder:"URL" help:"postgres://user:password@host/name to keep the state in PostgreSQL; without it, in a SQLite file."`
-	DataDir     string     `env:"NEXUS_DATA_DIR" default:"nexus-data" placeholder:"DIR" help:"Where the SQLite file is kept."`
-	LogLevel    slog.Level `env:"NEXUS_LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
-	LogFormat   string     `env:"NEXUS_LOG_FORMAT" default:"text" enum:"text,json" help:"text or json."`
+	DatabaseURL     string     `env:"NEXUS_DATABASE_URL" placeholder:"URL" help:"postgres://user:password@host/name to keep the state in PostgreSQL; without it, in a SQLite file."`
+	DiscoveryAgents int        `env:"NEXUS_DISCOVERY_AGENTS" default:"2000000" help:"Up to how many agents a process keeps in memory to search them, at some 400 bytes each; 0 for none. Of more the database searches."`
+	DataDir         string     `env:"NEXUS_DATA_DIR" default:"nexus-data" placeholder:"DIR" help:"Where the SQLite file is kept."`
+	LogLevel        slog.Level `env:"NEXUS_LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
+	LogFormat       string     `env:"NEXUS_LOG_FORMAT" default:"text" enum:"text,json" help:"text or json."`
 
 	Serve   serveCmd   `cmd:"" help:"Run the server."`
 	Migrate migrateCmd `cmd:"" help:"Look at or change the database's schema. The server does 'up' by itself at start."`

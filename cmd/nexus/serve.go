@@ -206,6 +206,10 @@ func (s *serveCmd) Run(e *env) (err error) {
 		}
 	}
 
+	if s.Role != "worker" { // where it cannot be loaded now, the first search tries again
+		go func() { _ = store.LoadMarket(e) }()
+	}
+
 	// The worker stops after the server, so that a request that is being answered still finds it.
 	work, stopWork := context.WithCancel(context.WithoutCancel(e))
 	defer stopWork()

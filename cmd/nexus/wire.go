@@ -49,6 +49,7 @@ type schemaStep = postgres.Migration
 type store interface {
 	ports.Store
 	Pools() []ports.Pool
+	LoadMarket(ctx context.Context) error
 	Close() error
 }
 
@@ -68,7 +69,7 @@ func (e *env) database() (database, error) {
 			return postgres.MigrationStatus(ctx, e.cli.DatabaseURL)
 		},
 		open: func(ctx context.Context, t *telemetry.Tracing) (store, error) {
-			var opts []postgres.Option
+			opts := []postgres.Option{postgres.WithMarket(e.cli.DiscoveryAgents)}
 			if t != nil {
 				opts = append(opts, postgres.WithTracer(t))
 			}
@@ -88,7 +89,7 @@ func (e *env) sqlite() (database, error) {
 		down:    func(ctx context.Context) error { return sqlite.MigrateDown(ctx, path) },
 		status:  func(ctx context.Context) ([]schemaStep, error) { return sqlite.MigrationStatus(ctx, path) },
 		open: func(ctx context.Context, t *telemetry.Tracing) (store, error) {
-			var opts []sqlite.Option
+			opts := []sqlite.Option{sqlite.WithMarket(e.cli.DiscoveryAgents)}
 			if t != nil {
 				opts = append(opts, sqlite.WithTracer(t))
 			}

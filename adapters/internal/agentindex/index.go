@@ -27,6 +27,7 @@ type Standing struct {
 	Price     credits.Amount
 	Score     float64
 	Bound     float64
+	Latency   int64 // milliseconds; 0: not known
 	Featured  bool
 	Status    registry.Status
 	Heartbeat int64 // microseconds since 1970; 0: there was none
@@ -74,6 +75,7 @@ type Index struct {
 	created  []int64
 	status   []uint8 // 1 + its index in statuses
 	beat     []int64
+	latency  []int64
 	version  []int64
 	bound    []float64
 	featured []bool
@@ -157,6 +159,7 @@ func (x *Index) Put(a Agent) error {
 	x.ids, x.alive = append(x.ids, key), append(x.alive, true)
 	x.score, x.bound, x.price, x.created = append(x.score, a.Score), append(x.bound, a.Bound), append(x.price, a.Price), append(x.created, a.CreatedAt)
 	x.status, x.beat, x.version, x.featured = append(x.status, codeOf(a.Status)), append(x.beat, a.Heartbeat), append(x.version, a.Version), append(x.featured, a.Featured)
+	x.latency = append(x.latency, a.Latency)
 	x.sum = append(x.sum, sum)
 	x.band[bandOf(a.Score)].Add(p)
 	x.read(p, a.Text)
@@ -208,10 +211,11 @@ func (x *Index) stand(p uint32, s Standing) {
 		x.band[to].Add(p)
 	}
 	x.score[p], x.bound[p], x.price[p], x.status[p], x.beat[p], x.version[p], x.featured[p] = s.Score, s.Bound, s.Price, codeOf(s.Status), s.Heartbeat, s.Version, s.Featured
+	x.latency[p] = s.Latency
 }
 
 func (x *Index) hit(p uint32) Hit {
-	return Hit{x.ids[p].String(), Standing{x.version[p], x.price[p], x.score[p], x.bound[p], x.featured[p], statuses[x.status[p]], x.beat[p]}}
+	return Hit{x.ids[p].String(), Standing{x.version[p], x.price[p], x.score[p], x.bound[p], x.latency[p], x.featured[p], statuses[x.status[p]], x.beat[p]}}
 }
 
 // statuses are those that an agent may report.

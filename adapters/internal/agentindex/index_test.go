@@ -20,7 +20,7 @@ var day = time.Date(2026, 3, 6, 12, 0, 0, 0, time.UTC)
 func idOf(n int) string { return fmt.Sprintf("0198c0de-0000-7000-8000-%012x", n) }
 
 func standing(a registry.Agent, version int64) agentindex.Standing {
-	s := agentindex.Standing{Version: version, Price: a.Price, Score: a.TrustScore, Bound: a.TrustBound, Featured: a.Featured, Status: a.Status}
+	s := agentindex.Standing{Version: version, Price: a.Price, Score: a.TrustScore, Bound: a.TrustBound, Latency: a.Latency.Milliseconds(), Featured: a.Featured, Status: a.Status}
 	if a.LastHeartbeat != nil {
 		s.Heartbeat = a.LastHeartbeat.UnixMicro()
 	}
@@ -67,7 +67,7 @@ func TestAgreesWithTheDomain(t *testing.T) {
 			beat := day.Add(-time.Duration(r.IntN(400)) * time.Second)
 			a.LastHeartbeat = &beat
 		}
-		a.Price = credits.Amount(r.IntN(5))
+		a.Price, a.Latency = credits.Amount(r.IntN(5)), time.Duration(r.IntN(4))*time.Second
 		return a
 	}
 	score := func() float64 {
@@ -99,6 +99,7 @@ func TestAgreesWithTheDomain(t *testing.T) {
 			delete(all, id)
 			x.Remove(id)
 		default:
+			a.Latency = time.Duration(r.IntN(4)) * time.Second
 			a.TrustScore, a.Price, a.Status = score(), credits.Amount(r.IntN(5)), registry.Statuses()[r.IntN(3)]
 			require.Equal(t, there, x.Set(id, standing(a, versions[id])))
 			require.False(t, x.Set(id, standing(a, -1)), "of another version")
@@ -137,6 +138,10 @@ func TestAgreesWithTheDomain(t *testing.T) {
 		if r.IntN(4) == 0 {
 			most := credits.Amount(r.IntN(5))
 			q.MaxPrice = &most
+		}
+		if r.IntN(4) == 0 {
+			most := time.Duration(1+r.IntN(3)) * time.Second
+			q.MaxLatency = &most
 		}
 		q.Sort = []registry.Sort{"", "", registry.SortTrust, registry.SortPrice, registry.SortNewest}[r.IntN(5)]
 		q, err := q.Normalize()

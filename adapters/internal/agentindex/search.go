@@ -20,6 +20,9 @@ func (x *Index) Search(q registry.Query, now time.Time) (found []Hit, total int)
 	defer x.mu.RUnlock()
 	s := search{x: x, q: q, words: make([][]*word, len(q.Words())), want: codeOf(q.Status)}
 	s.late, s.gone = now.Add(-registry.DegradedAfter).UnixMicro(), now.Add(-registry.OfflineAfter).UnixMicro()
+	if q.MaxLatency != nil {
+		s.slowest = q.MaxLatency.Milliseconds()
+	}
 	if x.loading || !s.narrow() {
 		return nil, 0
 	}
@@ -52,6 +55,7 @@ type search struct {
 	bands [bands]*roaring.Bitmap // of them, as far as they were looked at
 
 	want       uint8 // status
+	slowest    int64 // milliseconds; 0: any
 	late, gone int64 // heartbeats up to then are too old
 }
 
@@ -118,7 +122,7 @@ func (s *search) candidates() int {
 // fits says whether a living agent that has all words and terms is also the rest of what is asked for.
 func (s *search) fits(p uint32) bool {
 	return (s.q.MinTrust == nil || s.x.score[p] >= *s.q.MinTrust) && (s.q.MaxPrice == nil || s.x.price[p] <= *s.q.MaxPrice) &&
-		(s.want == 0 || s.statusOf(p) == s.want)
+		(s.want == 0 || s.statusOf(p) == s.want) && (s.slowest == 0 || s.x.latency[p] > 0 && s.x.latency[p] <= s.slowest)
 }
 
 var online, degraded, offline = codeOf(registry.Online), codeOf(registry.Degraded), codeOf(registry.Offline)
@@ -369,7 +373,7 @@ func (s *search) best() (page []item) {
 	want := s.q.Limit
 	for b := top; b >= s.lowest() && len(page) < want; b-- {
 		in := s.in(b)
-		if s.q.After == nil && s.q.MinTrust == nil && s.q.MaxPrice == nil && s.q.Status == "" { // all of the band fit
+		if s.q.After == nil && s.q.MinTrust == nil && s.q.MaxPrice == nil && s.q.MaxLatency == nil && s.q.Status == "" { // all of the band fit
 			if n := int(in.GetCardinality()); n <= skip {
 				skip -= n
 				continue

@@ -30,7 +30,7 @@ const (
 	manyDead    = 10_000                 // places in the index that are worth making it anew
 )
 
-const marketColumns = `a.id, a.version, a.price, a.trust_score, a.trust_bound, a.featured, a.status, a.last_heartbeat, a.deleted_at`
+const marketColumns = `a.id, a.version, a.price, a.trust_score, a.trust_bound, a.latency_ms, a.featured, a.status, a.last_heartbeat, a.deleted_at`
 
 const marketText = `, a.created_at, a.effective_category, a.tags, a.skills, a.search_name, a.search_skills, a.search_description`
 
@@ -74,18 +74,19 @@ type ride struct {
 type standingRow struct {
 	id                              sql.NullString
 	version, price, featured        sql.NullInt64
+	latency                         sql.NullInt64
 	score, bound                    sql.NullFloat64
 	status                          sql.NullString
 	heartbeat, deletedAt, createdAt sql.NullInt64
 }
 
 func (r *standingRow) dest() []any {
-	return []any{&r.id, &r.version, &r.price, &r.score, &r.bound, &r.featured, &r.status, &r.heartbeat, &r.deletedAt}
+	return []any{&r.id, &r.version, &r.price, &r.score, &r.bound, &r.latency, &r.featured, &r.status, &r.heartbeat, &r.deletedAt}
 }
 
 func (r *standingRow) standing() agentindex.Standing {
 	return agentindex.Standing{
-		Version: r.version.Int64, Price: credits.Amount(r.price.Int64), Score: r.score.Float64, Bound: r.bound.Float64, Featured: r.featured.Int64 != 0,
+		Version: r.version.Int64, Price: credits.Amount(r.price.Int64), Score: r.score.Float64, Bound: r.bound.Float64, Latency: r.latency.Int64, Featured: r.featured.Int64 != 0,
 		Status: registry.Status(r.status.String), Heartbeat: r.heartbeat.Int64,
 	}
 }
@@ -140,7 +141,7 @@ func (m *market) discover(ctx context.Context, q registry.Query, now time.Time) 
 
 // byOneIndex tells the queries that a database answers along an index of prices or ages, and which would have the memory look at everything.
 func byOneIndex(q registry.Query) bool {
-	return (q.Sort == registry.SortPrice || q.Sort == registry.SortNewest) && len(q.Words()) == 0 && len(q.SkillTags) == 0 && q.SkillID == "" && q.Category == ""
+	return q.MaxLatency == nil && (q.Sort == registry.SortPrice || q.Sort == registry.SortNewest) && len(q.Words()) == 0 && len(q.SkillTags) == 0 && q.SkillID == "" && q.Category == ""
 }
 
 // read fetches what was found, but for what has been deleted meanwhile.
@@ -153,7 +154,7 @@ func (m *market) read(ctx context.Context, found []agentindex.Hit) ([]registry.A
 			unknown = append(unknown, h.ID)
 			continue
 		}
-		a.TrustScore, a.TrustBound, a.Featured = h.Score, h.Bound, h.Featured
+		a.TrustScore, a.TrustBound, a.Latency, a.Featured = h.Score, h.Bound, time.Duration(h.Latency)*time.Millisecond, h.Featured
 		all[h.ID] = a
 	}
 	err := m.some(ctx, "SELECT "+agentColumns, unknown, func(scan func(...any) error) error {
