@@ -4,7 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/nexus-protocol/nexus/adapters/internal/markettest"
 	"github.com/nexus-protocol/nexus/adapters/sqlite"
 	"github.com/nexus-protocol/nexus/domain/credits"
 	"github.com/nexus-protocol/nexus/domain/identity"
@@ -256,66 +258,37 @@ func BenchmarkStoreRead(b *testing.B) {
 	}
 }
 
-// BenchmarkStoreDiscover asks a market of 100 000 agents.
-func BenchmarkStoreDiscover(b *testing.B) {
-	s, _ := fresh(b)
-	r := rand.New(rand.NewPCG(1, 2))
-	words := make([]string, 4000)
+// BenchmarkDiscovery asks a market of 100 000 agents: of the memory, and of the file, as it is until the market is loaded.
+func BenchmarkDiscovery(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "nexus.db")
+	require.NoError(b, sqlite.Migrate(b.Context(), path))
+	words := make([]string, markettest.Words)
 	for i := range words {
-		words[i] = fmt.Sprintf("w%x", r.Uint32())
+		words[i] = markettest.Word(i)
 	}
 	const n = 100_000
-	for from := 0; from < n; from += 1000 {
-		require.NoError(b, s.Update(b.Context(), func(ctx context.Context, tx ports.Tx) error {
-			for i := range 1000 {
-				a := benchAgent(newID())
-				a.Name = words[r.IntN(4000)] + " " + words[r.IntN(4000)]
-				a.Description = ""
-				for range 20 {
-					a.Description += words[r.IntN(4000)] + " "
-				}
-				a.Tags = []string{fmt.Sprint("tag", r.IntN(500)), "common"}
-				a.Category = fmt.Sprint("cat", r.IntN(30))
-				a.Price = credits.Amount(r.IntN(10_000))
-				a.TrustScore = float64(r.IntN(1000)) / 10
-				a.CreatedAt = day.Add(time.Duration(from+i) * time.Second)
-				a.Latency = time.Duration((from+i)%1000) * 10 * time.Millisecond // of a thousandth it is not known
-				if err := tx.Agents.Insert(ctx, a); err != nil {
-					return err
-				}
+	for name, market := range map[string]int{"memory": n, "file": 0} {
+		b.Run(name, func(b *testing.B) {
+			s, err := sqlite.Open(b.Context(), path, sqlite.WithMarket(market))
+			require.NoError(b, err)
+			defer func() { require.NoError(b, s.Close()) }()
+			_, err = s.Read().Agents.Get(b.Context(), markettest.Agent(n-1, words).ID)
+			for from := 0; from < n && err != nil; from += 1000 { // once
+				require.NoError(b, s.Update(b.Context(), func(ctx context.Context, tx ports.Tx) error {
+					for i := range 1000 {
+						if err := tx.Agents.Insert(ctx, markettest.Agent(from+i, words)); err != nil {
+							return err
+						}
+					}
+					return nil
+				}))
 			}
-			return nil
-		}))
-	}
-	ptr := func(f float64) *float64 { return &f }
-	within := func(d time.Duration) *time.Duration { return &d }
-	price := credits.Amount(3000)
-	for _, q := range []struct {
-		name string
-		q    registry.Query
-	}{
-		{"all", registry.Query{}},
-		{"deep", registry.Query{Offset: 50_000}},
-		{"newest", registry.Query{Sort: registry.SortNewest}},
-		{"status", registry.Query{Status: registry.Online}},
-		{"price", registry.Query{Sort: registry.SortPrice, MaxPrice: &price}},
-		{"trust", registry.Query{MinTrust: ptr(90)}},
-		{"latency", registry.Query{MaxLatency: within(3 * time.Second)}},
-		{"low latency", registry.Query{MaxLatency: within(50 * time.Millisecond)}},
-		{"latency+tag", registry.Query{MaxLatency: within(3 * time.Second), SkillTags: []string{"common"}}},
-		{"category", registry.Query{Category: "cat7"}},
-		{"category+status+trust", registry.Query{Category: "cat7", Status: registry.Online, MinTrust: ptr(50)}},
-		{"tag", registry.Query{SkillTags: []string{"tag7"}}},
-		{"common tag", registry.Query{SkillTags: []string{"common"}}},
-		{"skill", registry.Query{SkillID: "do"}},
-		{"text", registry.Query{Text: words[7]}},
-		{"two words", registry.Query{Text: words[7] + " " + words[8]}},
-		{"text+category", registry.Query{Text: words[7], Category: "cat7"}},
-		{"broad text", registry.Query{Text: "w1"}},
-	} {
-		q.q, _ = q.q.Normalize()
-		b.Run(q.name, func(b *testing.B) {
-			parallel(b, 1, func(int) error { _, _, err := s.Read().Agents.Discover(context.Background(), q.q, day); return err })
+			since := time.Now()
+			require.NoError(b, s.LoadMarket(b.Context()))
+			b.Logf("loaded in %v", time.Since(since).Round(10*time.Millisecond))
+			markettest.Ask(b, s.Read().Agents, markettest.Goals{Filter: 20 * time.Millisecond, Text: 20 * time.Millisecond}, func() (server, client time.Duration) {
+				return 0, markettest.Spent(os.Getpid())
+			})
 		})
 	}
 }
