@@ -624,7 +624,7 @@ func TestStrangersTextsAreOnlyTexts(t *testing.T) {
 	}
 	hostileQuery := url.QueryEscape("/" + text)
 	query := "q=" + strings.ReplaceAll(`"><img`, `"`, "%22")
-	for _, path := range []string{"/marketplace", "/marketplace/" + a.ID, "/marketplace?" + query, "/marketplace/nothing", "/auth/login?next=" + hostileQuery, "/auth/signup?next=" + hostileQuery, "/auth/forgot-password", "/auth/reset-password?token=" + hostileQuery, "/auth/verify-email?token=" + hostileQuery, "/billing/return?checkout=success"} {
+	for _, path := range []string{"/marketplace", "/marketplace/" + a.ID, "/marketplace?" + query, "/marketplace/nothing", "/nothing", "/auth/login?next=" + hostileQuery, "/auth/signup?next=" + hostileQuery, "/auth/forgot-password", "/auth/reset-password?token=" + hostileQuery, "/auth/verify-email?token=" + hostileQuery, "/billing/return?checkout=success"} {
 		check(path) // as a stranger
 	}
 	b.enter(token)

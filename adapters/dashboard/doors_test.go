@@ -325,3 +325,34 @@ func TestALivePageCatchesUp(t *testing.T) {
 	assert.Contains(t, next(), "event: over")
 	assert.Empty(t, next())
 }
+
+// Who follows a link that leads nowhere gets a page to go on from, and a program the API's answer.
+func TestWhatIsNowhereIsAPageForPeople(t *testing.T) {
+	s := open(t)
+	_, token := s.user(t, "me@example.com")
+	const browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+	for _, path := range []string{"/nothing", "/docs/", "/docs/nothing", "/docs/reference/nothing", "/auth/nothing", "/auth/logout", "/billing", "/dashboard/nothing", "/marketplace/nothing", "/x%00"} {
+		for _, c := range []client{{t: t, site: s}, {t: t, site: s, token: token}} {
+			if c.token == "" && strings.HasPrefix(path, "/dashboard") {
+				continue // they log in first
+			}
+			a := c.send(http.MethodGet, path, nil, "Accept", browser)
+			assert.Equal(t, http.StatusNotFound, a.status, path)
+			assert.Equal(t, "text/html; charset=utf-8", a.header.Get("Content-Type"), path)
+			assert.Contains(t, a.body, "There is nothing here", path)
+			assert.Contains(t, a.body, `href="/marketplace"`, path)
+			assert.Contains(t, a.header.Get("Content-Security-Policy"), "frame-ancestors 'none'", path)
+			assert.Equal(t, c.token != "", strings.Contains(a.body, "Go home"), path)
+		}
+	}
+	c := client{t: t, site: s, token: token}
+	for path, accept := range map[string]string{
+		"/nothing": "*/*", "/docs/": "application/json", "/docs/reference/nothing": "", "/auth/nothing": "application/json, text/html;q=0.1", "/api/v1/nothing": browser, "/api": browser,
+	} {
+		a := c.send(http.MethodGet, path, nil, "Accept", accept)
+		assert.Equal(t, http.StatusNotFound, a.status, path)
+		assert.Contains(t, a.body, `"code":"NOT_FOUND"`, path)
+	}
+	assert.Contains(t, c.send(http.MethodPost, "/nothing", url.Values{}, "Accept", browser).body, `"code":"NOT_FOUND"`)
+	assert.Equal(t, http.StatusMethodNotAllowed, c.get("/auth/logout").status)
+}

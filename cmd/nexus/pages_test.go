@@ -62,6 +62,7 @@ func (w *walk) kind(r *http.Request) string {
 
 func (w *walk) get(path string) *httptest.ResponseRecorder {
 	r := httptest.NewRequestWithContext(w.t.Context(), http.MethodGet, path, http.NoBody)
+	r.Header.Set("Accept", "text/html")
 	r.AddCookie(&http.Cookie{Name: "nexus_session", Value: w.token})
 	out := httptest.NewRecorder()
 	w.handler.ServeHTTP(out, r)
