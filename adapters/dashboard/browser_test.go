@@ -458,11 +458,12 @@ func TestTheWayOfANewUser(t *testing.T) {
 	}
 	// Adding a step right behind a change: what the change asked for must not take the step away again.
 	b.open("/dashboard/workflows/new")
-	b.eval(`(() => { const fetch = window.fetch; window.fetch = async (...a) => { const r = await fetch(...a); await new Promise(f => setTimeout(f, 200)); return r; }; // a slow network
+	b.eval(`(() => { window.open_ = 0; const fetch = window.fetch; window.fetch = async (...a) => { window.open_++; try { const r = await fetch(...a); await new Promise(f => setTimeout(f, 200)); return r; } finally { window.open_--; } }; // a slow network
+		document.addEventListener("htmx:config:request", (e) => { if (e.detail.ctx.sourceElement.id === "builder") window.looked = true; });
 		const n = document.querySelector("#step-0-name"); n.value = "Quick"; n.dispatchEvent(new Event("change", {bubbles: true}));
 		setTimeout(() => [...document.querySelectorAll("#builder button")].find(x => x.textContent === "Add a step").click(), 60); })()`)
 	b.see(`document.querySelector("#step-1-name")`)
-	b.do(chromedp.Sleep(600 * time.Millisecond)) // for what the change asked for to come back; none comes, so there is nothing to wait for
+	b.see(`window.looked && window.open_ === 0 && !document.querySelector(".htmx-request")`) // what the change asked for was held back, or has come back
 	b.see(`document.querySelector("#step-1-name") && document.querySelector("#step-0-name").value === "Quick"`)
 	b.open("/dashboard/workflows/new")
 	b.fill("name", "Three")
@@ -661,7 +662,7 @@ func TestStrangersTextsAreOnlyTexts(t *testing.T) {
 	look("/demo/checkout")
 	// The same under dark colours and on a phone, as narrow as there are.
 	b.do(chromedp.EmulateViewport(360, 740, chromedp.EmulateMobile))
-	darken(b)
+	b.prefer("prefers-color-scheme", "dark")
 	for _, path := range []string{
 		"/dashboard", "/dashboard/agents/" + a.ID, "/dashboard/tasks/" + ids[1], "/dashboard/workflows/" + w.ID + "/edit", "/dashboard/workflows/" + w.ID + "/runs/" + run.ID, "/dashboard/billing", "/marketplace", "/dashboard/settings", "/dashboard/admin",
 		"/dashboard/tasks", "/dashboard/tasks/new?agent=" + a.ID, "/dashboard/agents/" + a.ID + "/edit", "/dashboard/workflows", "/marketplace/" + a.ID, "/dashboard/nothing", "/auth/login",
@@ -675,8 +676,9 @@ func setCookie(ctx context.Context, t *chromedp.Target, url, token string) error
 	return err
 }
 
-func darken(b *browser) {
+// prefer has the system say what its user prefers.
+func (b *browser) prefer(feature, value string) {
 	b.t.Helper()
-	_, err := chromedp.Call(b.tab, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}})
+	_, err := chromedp.Call(b.tab, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: feature, Value: value}}})
 	require.NoError(b.t, err)
 }

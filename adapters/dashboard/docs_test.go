@@ -139,7 +139,7 @@ func TestTheDocumentationIsReadable(t *testing.T) {
 	b.eval(`navigator.clipboard.writeText = async (text) => { window.copied = text; }`) // what a browser without a window does not do
 	b.eval(`[...document.querySelectorAll(".code > .btn")][1].click()`)
 	b.see(`window.copied?.startsWith("api() {") && document.querySelectorAll(".code > .btn")[1].textContent === "Copied"`)
-	darken(b)
+	b.prefer("prefers-color-scheme", "dark")
 	b.do(chromedp.EmulateViewport(390, 844, chromedp.EmulateMobile))
 	for _, at := range []string{"/docs", "/docs/quickstart", "/docs/telemetry", "/docs/reference"} {
 		look(at)

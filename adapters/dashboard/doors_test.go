@@ -16,6 +16,7 @@ import (
 
 	"github.com/nexus-protocol/nexus/adapters/dashboard"
 	"github.com/nexus-protocol/nexus/app"
+	"github.com/nexus-protocol/nexus/domain/credits"
 	"github.com/nexus-protocol/nexus/domain/identity"
 	"github.com/nexus-protocol/nexus/domain/scheduler"
 	"github.com/nexus-protocol/nexus/domain/task"
@@ -355,4 +356,25 @@ func TestWhatIsNowhereIsAPageForPeople(t *testing.T) {
 	}
 	assert.Contains(t, c.send(http.MethodPost, "/nothing", url.Values{}, "Accept", browser).body, `"code":"NOT_FOUND"`)
 	assert.Equal(t, http.StatusMethodNotAllowed, c.get("/auth/logout").status)
+}
+
+// Amounts that stand beside each other have as many decimals each.
+func TestAmountsAreWrittenAlike(t *testing.T) {
+	s := open(t)
+	owner, _ := s.user(t, "owner@example.com")
+	me, token := s.user(t, "me@example.com")
+	a := s.register(t, owner, "Away", "http://127.0.0.1:1", credits.Whole(5)/2)
+	_, err := s.engine.Tasks.Create(t.Context(), me, app.CreateTask{AgentID: a.ID, Title: "x", QueueIfOffline: true})
+	require.NoError(t, err)
+	c := client{t: t, site: s, token: token}
+	for _, path := range []string{"/dashboard", "/dashboard/billing"} {
+		body := c.get(path).body
+		amounts := regexp.MustCompile(`(?:class="value">|<b>)([\d,]+\.\d+)`).FindAllStringSubmatch(body, -1)
+		require.GreaterOrEqual(t, len(amounts), 4, path)
+		for _, m := range amounts {
+			assert.Regexp(t, `^[\d,]+\.\d\d$`, m[1], path)
+		}
+		assert.Contains(t, body, "2.50 held for open tasks", path)
+	}
+	assert.Contains(t, c.get("/marketplace").body, "2.50 credits")
 }

@@ -3,6 +3,7 @@ package dashboard_test
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"regexp"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"github.com/nexus-protocol/nexus/domain/registry"
 	"github.com/nexus-protocol/nexus/domain/scheduler"
 	"github.com/nexus-protocol/nexus/domain/task"
+	"github.com/nexus-protocol/nexus/examples/echo"
 )
 
 // mailed waits for the mail about something, which went into the log, and returns where its link leads. Of several it is
@@ -346,6 +348,47 @@ func TestStepsAreLinkedByDragging(t *testing.T) {
 	kept, err := s.engine.Workflows.Get(t.Context(), me, w.ID)
 	require.NoError(t, err)
 	assert.Equal(t, []int{0, 1}, kept.Steps[2].DependsOn)
+}
+
+// A run that goes on says how long it has so far, and goes on counting. What moves to say so stands still for those who want
+// it to.
+func TestARunThatGoesOnCountsAndMovesOnlyIfItMay(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	me, token := s.user(t, "me@example.com")
+	over := make(chan struct{})
+	busy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost { // it is at work on it for as long as it is looked at
+			<-over
+			return
+		}
+		echo.Handler("http://"+r.Host).ServeHTTP(w, r)
+	}))
+	t.Cleanup(func() {
+		close(over)
+		busy.Close()
+	})
+	a := s.register(t, me, "Busy", busy.URL, 0)
+	w, err := s.engine.Workflows.Create(t.Context(), me, "Flow", "", []scheduler.Step{{Name: "One", AgentID: a.ID}, {Name: "Two", AgentID: a.ID, DependsOn: []int{0}}})
+	require.NoError(t, err)
+	run, err := s.engine.Workflows.Execute(t.Context(), me, w.ID)
+	require.NoError(t, err)
+	b := browse(t, s.url)
+	b.enter(token)
+	const took = `([...document.querySelectorAll(".tile")].map(e => e.innerText).find(t => /^Took\s+\d+ s so far$/.test(t)))`
+	page := "/dashboard/workflows/" + w.ID + "/runs/" + run.ID
+	b.open(page)
+	b.see(took + ` && document.querySelector(".dag.across .node.running")`)
+	b.eval(`window.before = ` + took)
+	b.see(took + ` && ` + took + ` !== window.before`)
+	b.see(`document.getAnimations().length > 0`)
+	b.prefer("prefers-reduced-motion", "reduce")
+	for _, path := range []string{page, "/dashboard", "/dashboard/tasks", "/dashboard/workflows", "/dashboard/workflows/" + w.ID + "/edit", "/dashboard/billing", "/marketplace", "/docs"} {
+		b.open(path)
+		b.see(`document.readyState === "complete" && matchMedia("(prefers-reduced-motion: reduce)").matches`)
+		assert.Empty(t, ask[string](b, `document.getAnimations().map(a => a.animationName || a.transitionProperty).join()`), path)
+		assert.Empty(t, ask[string](b, `[...document.querySelectorAll("*")].filter(e => getComputedStyle(e).scrollBehavior === "smooth" || getComputedStyle(e).transitionDuration !== "0s").map(e => e.outerHTML.slice(0, 80)).join()`), path)
+	}
 }
 
 // Without script the pages do all that they do, by links and forms.
