@@ -350,6 +350,50 @@ func TestStepsAreLinkedByDragging(t *testing.T) {
 	assert.Equal(t, []int{0, 1}, kept.Steps[2].DependsOn)
 }
 
+// Arrows of a graph go between the steps, not behind them, and on a phone two steps stand beside each other without being
+// cut off.
+func TestArrowsGoBetweenTheSteps(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	me, token := s.user(t, "me@example.com")
+	a := s.register(t, me, "An agent with a long name", s.agent, 0)
+	step := func(name string, after ...int) scheduler.Step {
+		return scheduler.Step{Name: name, AgentID: a.ID, DependsOn: after}
+	}
+	b := browse(t, s.url)
+	b.enter(token)
+	for name, steps := range map[string][]scheduler.Step{
+		"a chain that is cut short": {step("Collect the numbers"), step("Two", 0), step("Three", 1), step("Four", 2, 0)},
+		"two long arrows":           {step("One"), step("Two", 0), step("Three", 0), step("Four", 1, 2), step("Five", 3, 0, 1), step("Six", 4, 0)},
+		"side by side":              {step("One"), step("Two"), step("Three", 0, 1), step("Four", 0, 1), step("Five", 2, 1)},
+	} {
+		w, err := s.engine.Workflows.Create(t.Context(), me, name, "", steps)
+		require.NoError(t, err)
+		arrows := 0
+		for _, st := range steps {
+			arrows += len(st.DependsOn)
+		}
+		for _, width := range []int64{1360, 390} {
+			b.do(chromedp.EmulateViewport(width, 844))
+			for _, path := range []string{"", "/edit"} {
+				b.open("/dashboard/workflows/" + w.ID + path)
+				b.see(`document.readyState === "complete"`)
+				const dag = `[...document.querySelectorAll(".dag")].find(e => e.checkVisibility())`
+				assert.Equal(t, arrows, ask[int](b, dag+`.querySelectorAll(".edge").length`), name)
+				assert.Empty(t, ask[string](b, `(() => { const dag = `+dag+`, boxes = [...dag.querySelectorAll(".node")].map(n => [n.querySelector("title").textContent, n.querySelector("rect").getBBox()]), behind = new Set();
+					for (const e of dag.querySelectorAll(".edge")) for (let at = 0; at <= e.getTotalLength(); at += 2) {
+						const p = e.getPointAtLength(at);
+						for (const [name, r] of boxes) if (p.x > r.x + 1 && p.x < r.x + r.width - 1 && p.y > r.y + 1 && p.y < r.y + r.height - 1) behind.add(name);
+					}
+					return [...behind].join(); })()`), "%s at %d%s: an arrow is behind", name, width, path)
+				if width == 390 {
+					assert.False(t, ask[bool](b, `document.querySelector(".dag-wrap").scrollWidth > document.querySelector(".dag-wrap").clientWidth`), "%s%s is cut off on a phone", name, path)
+				}
+			}
+		}
+	}
+}
+
 // A run that goes on says how long it has so far, and goes on counting. What moves to say so stands still for those who want
 // it to.
 func TestARunThatGoesOnCountsAndMovesOnlyIfItMay(t *testing.T) {
