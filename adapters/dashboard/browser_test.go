@@ -652,6 +652,14 @@ func TestStrangersTextsAreOnlyTexts(t *testing.T) {
 		b.see(`document.querySelector("main .problem, main [role=alert], main .lost")`)
 		look("the form of " + path)
 	}
+	b.open("/dashboard/workflows/" + w.ID + "/edit")
+	b.press("Another agent")
+	for words, problem := range map[string]bool{hostile[1]: false, hostile[8] + " of another kind": true} {
+		b.fill("step-0-find", words)
+		b.press("Find")
+		b.see(fmt.Sprintf(`document.querySelector("[name=step-0-found]")?.value === %s && Boolean(document.querySelector("#step-0-find-problem")) === %t`, quote(words), problem))
+		look("agents that were looked for")
+	}
 	b.open("/dashboard/admin")
 	b.press("Verify it now")
 	b.says("All is right")

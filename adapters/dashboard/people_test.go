@@ -459,6 +459,48 @@ func TestPagesWorkWithoutScript(t *testing.T) {
 	assert.Equal(t, []int{0}, l.Items[0].Steps[1].DependsOn)
 }
 
+// Every agent can be given to any step of the builder, also without script: those that no list has are found by words.
+func TestAnyAgentCanBeChosenWithoutScript(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	me, token := s.user(t, "me@example.com")
+	other, _ := s.user(t, "other@example.com")
+	for i := range 70 {
+		s.register(t, me, fmt.Sprintf("Number %d", i), s.agent, 0)
+	}
+	mine := s.register(t, me, "Quince counter", s.agent, 0)
+	theirs := s.register(t, other, "Medlar counter", s.agent, 0)
+	for i := range 110 {
+		s.register(t, me, fmt.Sprintf("Number %d", i+70), s.agent, 0)
+	}
+	first := s.register(t, me, "First", s.agent, 0)
+	lists := client{t: t, site: s, token: token}.get("/dashboard/workflows/new").body
+	require.NotContains(t, lists, mine.ID)
+	require.NotContains(t, lists, theirs.ID)
+	b := browse(t, s.url)
+	b.enter(token)
+	b.withoutScript()
+	b.open("/dashboard/workflows/new?agent=" + first.ID)
+	b.do(chromedp.SendKeys("#name", "Fruit"), chromedp.SendKeys("#step-0-name", "One"))
+	for i, pick := range []registry.Agent{mine, theirs} {
+		id := fmt.Sprintf("#step-%d-", i+1)
+		summary := fmt.Sprintf("#step-card-%d .seek", i+1)
+		b.do(chromedp.Click(`button[value="add"]`), chromedp.WaitReady(id+"name"), chromedp.SendKeys(id+"name", pick.Name))
+		if i == 0 {
+			b.do(chromedp.Click(fmt.Sprintf(`button[value="find-%d"]`, i+1)), chromedp.WaitReady(id+"find"), chromedp.SendKeys(id+"find", "quin"), chromedp.Click(summary+" button"))
+		} else { // Enter looks too, and does not save
+			b.do(chromedp.Click(fmt.Sprintf(`button[value="find-%d"]`, i+1)), chromedp.WaitReady(id+"find"), chromedp.SendKeys(id+"find", "medl\r"))
+		}
+		b.do(chromedp.WaitReady(fmt.Sprintf(`%sagent option[value="%s"]`, id, pick.ID)), chromedp.SetValue(id+"agent", pick.ID))
+	}
+	b.do(chromedp.Click("#builder button.primary"), chromedp.WaitReady(`form[action$="/run"] button`))
+	l, err := s.engine.Workflows.List(t.Context(), me, app.Page{})
+	require.NoError(t, err)
+	require.Len(t, l.Items, 1)
+	assert.Equal(t, mine.ID, l.Items[0].Steps[1].AgentID)
+	assert.Equal(t, theirs.ID, l.Items[0].Steps[2].AgentID)
+}
+
 // Who tries log-ins is told the same of accounts that exist and of others, after the same work, and is stopped soon.
 func TestALogInTellsNothingAndIsNotGuessed(t *testing.T) {
 	s := open(t, func(s *site) { s.limits = true })

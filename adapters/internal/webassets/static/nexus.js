@@ -177,8 +177,10 @@
 
   // Only the first step's list of agents is whole; the others are filled in from it once they are of interest.
   const fillAgents = (e) => {
-    const list = e.target.closest?.("select[data-agents]"), whole = document.querySelector("select[data-agents]");
-    if (!list || list === whole || list.options.length >= whole.options.length) return;
+    const list = e.target.closest?.("select[data-agents]");
+    if (!list) return;
+    const whole = [...document.querySelectorAll("select[data-agents]")].reduce((a, b) => b.options.length > a.options.length ? b : a);
+    if (list.options.length >= whole.options.length) return;
     const chosen = list.value, copies = [...whole.options].map((o) => new Option(o.text, o.value, false, o.value === chosen));
     list.replaceChildren(...copies);
     list.value = chosen;
