@@ -374,6 +374,20 @@ func (b *browser) accessible() {
 	assert.Empty(b.t, found, ask[string](b, "location.pathname"))
 }
 
+// steady looks whether anything has moved that was shown, other than by what the user did. Less than a hundredth is not seen.
+func (b *browser) steady(path string) {
+	b.t.Helper()
+	shift, err := chromedp.Run(b.tab, chromedp.Evaluate[float64](`new Promise(done => {
+		let sum = 0;
+		const count = list => list.forEach(e => { if (!e.hadRecentInput) sum += e.value; });
+		const o = new PerformanceObserver(l => count(l.getEntries()));
+		o.observe({type: "layout-shift", buffered: true});
+		requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => { count(o.takeRecords()); done(sum); })));
+	})`, chromedp.EvalAwaitPromise))
+	require.NoError(b.t, err)
+	assert.Less(b.t, shift, 0.01, "how much has moved on "+path)
+}
+
 // What a new user does, from signing up to the charts.
 func TestTheWayOfANewUser(t *testing.T) {
 	t.Parallel()
@@ -616,6 +630,7 @@ func TestStrangersTextsAreOnlyTexts(t *testing.T) {
 		assert.Equal(t, "undefined", ask[string](b, `typeof window.hacked`), path)
 		assert.Zero(t, ask[int](b, `[...document.querySelectorAll("*")].filter(e => [...e.attributes].some(a => a.name.startsWith("on") || a.name.startsWith("hx-on"))).length + document.querySelectorAll('main script, main style, [style]:not(.uplot *):not(.uplot), a[href^="javascript:"]').length`), path)
 		assert.False(t, ask[bool](b, `document.documentElement.scrollWidth > innerWidth + 1`), "%s is wider than the window", path)
+		b.steady(path)
 		b.accessible()
 	}
 	check := func(path string) {
