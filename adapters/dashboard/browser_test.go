@@ -494,6 +494,19 @@ func TestTheWayOfANewUser(t *testing.T) {
 	b.eval(`document.querySelector('[data-node="0"]').dispatchEvent(new MouseEvent("click", {bubbles: true}))`)
 	b.eval(`document.querySelector('[data-node="2"]').dispatchEvent(new MouseEvent("click", {bubbles: true}))`)
 	b.see(`document.querySelector('[name="step-2-after"][value="0"]').checked && document.querySelectorAll(".dag .edge").length === 2`)
+	// The same as JSON, which is edited too.
+	b.eval(`document.querySelector("#json").closest("details").open = true`)
+	b.fill("json", "{")
+	b.press("Use this JSON")
+	b.says("It is no workflow")
+	b.open("/dashboard/workflows/new")
+	b.fill("name", "Three")
+	step(0, "First")
+	b.see(`JSON.parse(document.querySelector("#json").value).steps[0].agentId && !document.querySelector(".htmx-request")`) // the look at the draft has come back
+	b.eval(`(() => { const a = JSON.parse(document.querySelector("#json").value).steps[0].agentId; document.querySelector("#json").closest("details").open = true;
+		document.querySelector("#json").value = JSON.stringify({name: "Three", steps: [{name: "First", agentId: a, dependsOn: []}, {name: "Second", agentId: a, dependsOn: [0]}, {name: "Third", agentId: a, dependsOn: [0]}]}); })()`)
+	b.press("Use this JSON")
+	b.see(`document.querySelector("#step-2-name")?.value === "Third" && document.querySelectorAll(".dag .edge").length === 2 && document.querySelector('[name="step-2-after"][value="0"]').checked`)
 	b.fill("step-1-input", "{no")
 	b.press("Save the workflow")
 	b.says("Is no well-formed JSON.")
