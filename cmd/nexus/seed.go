@@ -218,7 +218,10 @@ func (s *seeding) run(ctx context.Context, password string) error {
 		if i%4 > 0 {
 			who = pickOf(s, s.people)
 		}
-		s.at(t, func(ctx context.Context) error { return s.task(ctx, who) })
+		s.at(t, func(ctx context.Context) error { return s.task(ctx, who, false) })
+	}
+	for _, before := range []time.Duration{75 * time.Hour, 26 * time.Hour} { // what went wrong lately, for the first page to tell
+		s.at(s.end.Add(-before), func(ctx context.Context) error { return s.task(ctx, s.ada, true) })
 	}
 	for i, kind := range []int{0, 1, 2, 3} { // what goes on now
 		s.at(s.end.Add(-time.Duration(i+1)*20*time.Second), func(ctx context.Context) error { return s.open(ctx, kind) })
@@ -346,7 +349,8 @@ func passing(err error) error {
 	return err
 }
 
-func (s *seeding) task(ctx context.Context, who identity.Caller) error {
+// task gives an agent something to do. What is to fail does; else it is the agent's luck.
+func (s *seeding) task(ctx context.Context, who identity.Caller, fails bool) error {
 	a, ok := s.agent()
 	if !ok || a.price > 0 && a.owner.UserID == who.UserID && s.rand.IntN(4) > 0 {
 		return nil
@@ -357,7 +361,7 @@ func (s *seeding) task(ctx context.Context, who identity.Caller) error {
 		return passing(err)
 	}
 	s.made++
-	s.work(t.Task, a, j, who, s.rand.Float64() < a.good)
+	s.work(t.Task, a, j, who, !fails && s.rand.Float64() < a.good)
 	return nil
 }
 
