@@ -1372,7 +1372,7 @@ func agentPage(p page, v agentView) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			var templ_7745c5c3_Var65 string
-			templ_7745c5c3_Var65, templ_7745c5c3_Err = templ.JoinStringErrs(short(v.Earned))
+			templ_7745c5c3_Var65, templ_7745c5c3_Err = templ.JoinStringErrs(money(v.Earned))
 			if templ_7745c5c3_Err != nil {
 				return templ.Error{Err: templ_7745c5c3_Err, FileName: `agents.templ`, Line: 268, Col: 28}
 			}

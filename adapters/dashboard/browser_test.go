@@ -374,6 +374,20 @@ func (b *browser) accessible() {
 	assert.Empty(b.t, found, ask[string](b, "location.pathname"))
 }
 
+// steady looks whether anything has moved that was shown, other than by what the user did. Less than a hundredth is not seen.
+func (b *browser) steady(path string) {
+	b.t.Helper()
+	shift, err := chromedp.Run(b.tab, chromedp.Evaluate[float64](`new Promise(done => {
+		let sum = 0;
+		const count = list => list.forEach(e => { if (!e.hadRecentInput) sum += e.value; });
+		const o = new PerformanceObserver(l => count(l.getEntries()));
+		o.observe({type: "layout-shift", buffered: true});
+		requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => { count(o.takeRecords()); done(sum); })));
+	})`, chromedp.EvalAwaitPromise))
+	require.NoError(b.t, err)
+	assert.Less(b.t, shift, 0.01, "how much has moved on "+path)
+}
+
 // What a new user does, from signing up to the charts.
 func TestTheWayOfANewUser(t *testing.T) {
 	t.Parallel()
@@ -458,11 +472,12 @@ func TestTheWayOfANewUser(t *testing.T) {
 	}
 	// Adding a step right behind a change: what the change asked for must not take the step away again.
 	b.open("/dashboard/workflows/new")
-	b.eval(`(() => { const fetch = window.fetch; window.fetch = async (...a) => { const r = await fetch(...a); await new Promise(f => setTimeout(f, 200)); return r; }; // a slow network
+	b.eval(`(() => { window.open_ = 0; const fetch = window.fetch; window.fetch = async (...a) => { window.open_++; try { const r = await fetch(...a); await new Promise(f => setTimeout(f, 200)); return r; } finally { window.open_--; } }; // a slow network
+		document.addEventListener("htmx:config:request", (e) => { if (e.detail.ctx.sourceElement.id === "builder") window.looked = true; });
 		const n = document.querySelector("#step-0-name"); n.value = "Quick"; n.dispatchEvent(new Event("change", {bubbles: true}));
 		setTimeout(() => [...document.querySelectorAll("#builder button")].find(x => x.textContent === "Add a step").click(), 60); })()`)
 	b.see(`document.querySelector("#step-1-name")`)
-	b.do(chromedp.Sleep(600 * time.Millisecond)) // for what the change asked for to come back; none comes, so there is nothing to wait for
+	b.see(`window.looked && window.open_ === 0 && !document.querySelector(".htmx-request")`) // what the change asked for was held back, or has come back
 	b.see(`document.querySelector("#step-1-name") && document.querySelector("#step-0-name").value === "Quick"`)
 	b.open("/dashboard/workflows/new")
 	b.fill("name", "Three")
@@ -479,6 +494,19 @@ func TestTheWayOfANewUser(t *testing.T) {
 	b.eval(`document.querySelector('[data-node="0"]').dispatchEvent(new MouseEvent("click", {bubbles: true}))`)
 	b.eval(`document.querySelector('[data-node="2"]').dispatchEvent(new MouseEvent("click", {bubbles: true}))`)
 	b.see(`document.querySelector('[name="step-2-after"][value="0"]').checked && document.querySelectorAll(".dag .edge").length === 2`)
+	// The same as JSON, which is edited too.
+	b.eval(`document.querySelector("#json").closest("details").open = true`)
+	b.fill("json", "{")
+	b.press("Use this JSON")
+	b.says("It is no workflow")
+	b.open("/dashboard/workflows/new")
+	b.fill("name", "Three")
+	step(0, "First")
+	b.see(`JSON.parse(document.querySelector("#json").value).steps[0].agentId && !document.querySelector(".htmx-request")`) // the look at the draft has come back
+	b.eval(`(() => { const a = JSON.parse(document.querySelector("#json").value).steps[0].agentId; document.querySelector("#json").closest("details").open = true;
+		document.querySelector("#json").value = JSON.stringify({name: "Three", steps: [{name: "First", agentId: a, dependsOn: []}, {name: "Second", agentId: a, dependsOn: [0]}, {name: "Third", agentId: a, dependsOn: [0]}]}); })()`)
+	b.press("Use this JSON")
+	b.see(`document.querySelector("#step-2-name")?.value === "Third" && document.querySelectorAll(".dag .edge").length === 2 && document.querySelector('[name="step-2-after"][value="0"]').checked`)
 	b.fill("step-1-input", "{no")
 	b.press("Save the workflow")
 	b.says("Is no well-formed JSON.")
@@ -615,6 +643,7 @@ func TestStrangersTextsAreOnlyTexts(t *testing.T) {
 		assert.Equal(t, "undefined", ask[string](b, `typeof window.hacked`), path)
 		assert.Zero(t, ask[int](b, `[...document.querySelectorAll("*")].filter(e => [...e.attributes].some(a => a.name.startsWith("on") || a.name.startsWith("hx-on"))).length + document.querySelectorAll('main script, main style, [style]:not(.uplot *):not(.uplot), a[href^="javascript:"]').length`), path)
 		assert.False(t, ask[bool](b, `document.documentElement.scrollWidth > innerWidth + 1`), "%s is wider than the window", path)
+		b.steady(path)
 		b.accessible()
 	}
 	check := func(path string) {
@@ -624,7 +653,7 @@ func TestStrangersTextsAreOnlyTexts(t *testing.T) {
 	}
 	hostileQuery := url.QueryEscape("/" + text)
 	query := "q=" + strings.ReplaceAll(`"><img`, `"`, "%22")
-	for _, path := range []string{"/marketplace", "/marketplace/" + a.ID, "/marketplace?" + query, "/marketplace/nothing", "/auth/login?next=" + hostileQuery, "/auth/signup?next=" + hostileQuery, "/auth/forgot-password", "/auth/reset-password?token=" + hostileQuery, "/auth/verify-email?token=" + hostileQuery, "/billing/return?checkout=success"} {
+	for _, path := range []string{"/marketplace", "/marketplace/" + a.ID, "/marketplace?" + query, "/marketplace/nothing", "/nothing", "/auth/login?next=" + hostileQuery, "/auth/signup?next=" + hostileQuery, "/auth/forgot-password", "/auth/reset-password?token=" + hostileQuery, "/auth/verify-email?token=" + hostileQuery, "/billing/return?checkout=success"} {
 		check(path) // as a stranger
 	}
 	b.enter(token)
@@ -651,6 +680,14 @@ func TestStrangersTextsAreOnlyTexts(t *testing.T) {
 		b.see(`document.querySelector("main .problem, main [role=alert], main .lost")`)
 		look("the form of " + path)
 	}
+	b.open("/dashboard/workflows/" + w.ID + "/edit")
+	b.press("Another agent")
+	for words, problem := range map[string]bool{hostile[1]: false, hostile[8] + " of another kind": true} {
+		b.fill("step-0-find", words)
+		b.press("Find")
+		b.see(fmt.Sprintf(`document.querySelector("[name=step-0-found]")?.value === %s && Boolean(document.querySelector("#step-0-find-problem")) === %t`, quote(words), problem))
+		look("agents that were looked for")
+	}
 	b.open("/dashboard/admin")
 	b.press("Verify it now")
 	b.says("All is right")
@@ -661,7 +698,7 @@ func TestStrangersTextsAreOnlyTexts(t *testing.T) {
 	look("/demo/checkout")
 	// The same under dark colours and on a phone, as narrow as there are.
 	b.do(chromedp.EmulateViewport(360, 740, chromedp.EmulateMobile))
-	darken(b)
+	b.prefer("prefers-color-scheme", "dark")
 	for _, path := range []string{
 		"/dashboard", "/dashboard/agents/" + a.ID, "/dashboard/tasks/" + ids[1], "/dashboard/workflows/" + w.ID + "/edit", "/dashboard/workflows/" + w.ID + "/runs/" + run.ID, "/dashboard/billing", "/marketplace", "/dashboard/settings", "/dashboard/admin",
 		"/dashboard/tasks", "/dashboard/tasks/new?agent=" + a.ID, "/dashboard/agents/" + a.ID + "/edit", "/dashboard/workflows", "/marketplace/" + a.ID, "/dashboard/nothing", "/auth/login",
@@ -675,8 +712,9 @@ func setCookie(ctx context.Context, t *chromedp.Target, url, token string) error
 	return err
 }
 
-func darken(b *browser) {
+// prefer has the system say what its user prefers.
+func (b *browser) prefer(feature, value string) {
 	b.t.Helper()
-	_, err := chromedp.Call(b.tab, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}})
+	_, err := chromedp.Call(b.tab, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: feature, Value: value}}})
 	require.NoError(b.t, err)
 }

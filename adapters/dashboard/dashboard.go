@@ -48,7 +48,7 @@ type dashboard struct {
 	streams streams
 }
 
-// New makes the handler of the pages that Patterns lists. It gets along without the rest of the server, but for
+// New makes the handler of the pages that Patterns lists; whatever else it is asked for is a page that there is not. It gets along without the rest of the server, but for
 // /auth/login and /assets/, which httpapi serves.
 func New(engine *app.Engine, opt Options) http.Handler {
 	d := &dashboard{engine: engine, opt: opt, log: opt.Logger, mux: http.NewServeMux(), origin: http.NewCrossOriginProtection()}
@@ -70,6 +70,7 @@ func New(engine *app.Engine, opt Options) http.Handler {
 	for _, rt := range d.routes() {
 		d.mux.HandleFunc(rt.pattern, func(w http.ResponseWriter, r *http.Request) { d.serve(w, r, rt) })
 	}
+	d.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { d.serve(w, r, route{public: true, do: d.lost}) })
 	return d
 }
 

@@ -11,39 +11,19 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nexus-protocol/nexus/adapters/internal/docshelf"
 	"github.com/nexus-protocol/nexus/adapters/internal/handbook"
 	"github.com/nexus-protocol/nexus/docs"
 )
 
-const (
-	docsRoot  = "/docs"
-	reference = "/docs/reference" // httpapi serves it
-)
-
-// docsShelf is the order in which the documentation is offered.
-var docsShelf = []struct {
-	Title string
-	Pages []docsEntry
-}{
-	{"Start", []docsEntry{{"/docs", "Overview"}, {"/docs/quickstart", "Quick start"}, {"/docs/concepts", "Concepts"}}},
-	{"Use", []docsEntry{
-		{"/docs/api", "API"}, {reference, "API reference"}, {"/docs/a2a", "A2A"}, {"/docs/workflows", "Workflows"}, {"/docs/discovery", "Discovery"}, {"/docs/billing", "Billing"}, {"/docs/dashboard", "Dashboard"},
-	}},
-	{"Build in", []docsEntry{{"/docs/embedding", "Embedding"}, {"/docs/adapters", "Adapters"}, {"/docs/dependencies", "Dependencies"}}},
-	{"Run", []docsEntry{{"/docs/operations", "Operations"}, {"/docs/deploy", "Deployment"}, {"/docs/signin", "Signing in"}, {"/docs/telemetry", "Telemetry"}}},
-	{"Understand", []docsEntry{{"/docs/trust", "Trust"}, {"/docs/ledger", "The ledger"}, {"/docs/adr", "Decisions"}}},
-}
-
-type docsEntry struct{ Path, Title string }
-
-// on tells whether the entry leads to the page, or to the list that it is in.
-func (e docsEntry) on(p handbook.Page) bool {
-	return e.Path == p.Path || e.Path != docsRoot && strings.HasPrefix(p.Path, e.Path+"/")
+// isAt tells whether an entry of the menu leads to the page, or to the list that it is in.
+func isAt(e docshelf.Entry, p handbook.Page) bool {
+	return e.Path == p.Path || e.Path != docshelf.Root && strings.HasPrefix(p.Path, e.Path+"/")
 }
 
 // handbookOf is made once, of what is embedded. A test shows that it can be.
 var handbookOf = sync.OnceValue(func() *handbook.Book {
-	book, err := handbook.Read(docs.Files, docsRoot, handbook.Places{reference, "/openapi.json", "/marketplace", "/dashboard"})
+	book, err := handbook.Read(docs.Files, docshelf.Root, handbook.Places{docshelf.Reference, "/openapi.json", "/marketplace", "/dashboard"})
 	if err != nil {
 		panic(err)
 	}

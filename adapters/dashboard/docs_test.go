@@ -132,6 +132,12 @@ func TestTheDocumentationIsReadable(t *testing.T) {
 		look(at)
 	}
 	look("/docs/adr/0029-pages")
+	for _, at := range []string{"/docs/reference", "/docs/reference/tasks"} { // whose pages are made elsewhere, with the same menu
+		b.open(at)
+		assert.Equal(t, shelf, ask[[]string](b, `[...document.querySelectorAll(".shelf nav > ul > li > a")].map(a => a.getAttribute("href"))`), at)
+		assert.Equal(t, at, ask[string](b, `document.querySelector(".shelf [aria-current=page]").getAttribute("href")`))
+		assert.Equal(t, "/docs/reference/tasks", ask[string](b, `[...document.querySelectorAll(".shelf ul ul a")].find(a => a.textContent === "Tasks").getAttribute("href")`))
+	}
 	look("/docs/reference/tasks")
 	b.open("/docs/reference/tasks#create-task")
 	b.see(`document.querySelector("#create-task").checkVisibility()`) // it unfolds
@@ -139,9 +145,9 @@ func TestTheDocumentationIsReadable(t *testing.T) {
 	b.eval(`navigator.clipboard.writeText = async (text) => { window.copied = text; }`) // what a browser without a window does not do
 	b.eval(`[...document.querySelectorAll(".code > .btn")][1].click()`)
 	b.see(`window.copied?.startsWith("api() {") && document.querySelectorAll(".code > .btn")[1].textContent === "Copied"`)
-	darken(b)
+	b.prefer("prefers-color-scheme", "dark")
 	b.do(chromedp.EmulateViewport(390, 844, chromedp.EmulateMobile))
-	for _, at := range []string{"/docs", "/docs/quickstart", "/docs/telemetry", "/docs/reference"} {
+	for _, at := range []string{"/docs", "/docs/quickstart", "/docs/telemetry", "/docs/reference", "/docs/reference/tasks"} {
 		look(at)
 	}
 	b.open("/docs/operations") // on a phone the other pages are folded away

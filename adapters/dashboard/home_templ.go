@@ -59,7 +59,7 @@ func homePage(p page, v homeView) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = tile("Can be spent now", short(p.Balance.Available), heldNote(p.Balance)).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = tile("Can be spent now", money(p.Balance.Available), heldNote(p.Balance)).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -67,11 +67,11 @@ func homePage(p page, v homeView) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = tile("Spent in 30 days", short(v.Usage.TotalSpent), "credits").Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = tile("Spent in 30 days", money(v.Usage.TotalSpent), "credits").Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = tile("Earned in 30 days", short(v.Usage.TotalEarned), "credits").Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = tile("Earned in 30 days", money(v.Usage.TotalEarned), "credits").Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -95,7 +95,7 @@ func homePage(p page, v homeView) templ.Component {
 						return templ_7745c5c3_Err
 					}
 					var templ_7745c5c3_Var3 string
-					templ_7745c5c3_Var3, templ_7745c5c3_Err = templ.JoinStringErrs(short(p.Balance.Available))
+					templ_7745c5c3_Var3, templ_7745c5c3_Err = templ.JoinStringErrs(money(p.Balance.Available))
 					if templ_7745c5c3_Err != nil {
 						return templ.Error{Err: templ_7745c5c3_Err, FileName: `home.templ`, Line: 49, Col: 59}
 					}
@@ -612,7 +612,7 @@ func heldNote(b balance) string {
 	if b.Held == 0 {
 		return "credits"
 	}
-	return fmt.Sprintf("credits, and %s held", short(b.Held))
+	return fmt.Sprintf("credits, and %s held", money(b.Held))
 }
 
 func failure(t task.Task) string {

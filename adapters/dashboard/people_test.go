@@ -3,6 +3,7 @@ package dashboard_test
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"regexp"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"github.com/nexus-protocol/nexus/domain/registry"
 	"github.com/nexus-protocol/nexus/domain/scheduler"
 	"github.com/nexus-protocol/nexus/domain/task"
+	"github.com/nexus-protocol/nexus/examples/echo"
 )
 
 // mailed waits for the mail about something, which went into the log, and returns where its link leads. Of several it is
@@ -348,6 +350,91 @@ func TestStepsAreLinkedByDragging(t *testing.T) {
 	assert.Equal(t, []int{0, 1}, kept.Steps[2].DependsOn)
 }
 
+// Arrows of a graph go between the steps, not behind them, and on a phone two steps stand beside each other without being
+// cut off.
+func TestArrowsGoBetweenTheSteps(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	me, token := s.user(t, "me@example.com")
+	a := s.register(t, me, "An agent with a long name", s.agent, 0)
+	step := func(name string, after ...int) scheduler.Step {
+		return scheduler.Step{Name: name, AgentID: a.ID, DependsOn: after}
+	}
+	b := browse(t, s.url)
+	b.enter(token)
+	for name, steps := range map[string][]scheduler.Step{
+		"a chain that is cut short": {step("Collect the numbers"), step("Two", 0), step("Three", 1), step("Four", 2, 0)},
+		"two long arrows":           {step("One"), step("Two", 0), step("Three", 0), step("Four", 1, 2), step("Five", 3, 0, 1), step("Six", 4, 0)},
+		"side by side":              {step("One"), step("Two"), step("Three", 0, 1), step("Four", 0, 1), step("Five", 2, 1)},
+	} {
+		w, err := s.engine.Workflows.Create(t.Context(), me, name, "", steps)
+		require.NoError(t, err)
+		arrows := 0
+		for _, st := range steps {
+			arrows += len(st.DependsOn)
+		}
+		for _, width := range []int64{1360, 390} {
+			b.do(chromedp.EmulateViewport(width, 844))
+			for _, path := range []string{"", "/edit"} {
+				b.open("/dashboard/workflows/" + w.ID + path)
+				b.see(`document.readyState === "complete"`)
+				const dag = `[...document.querySelectorAll(".dag")].find(e => e.checkVisibility())`
+				assert.Equal(t, arrows, ask[int](b, dag+`.querySelectorAll(".edge").length`), name)
+				assert.Empty(t, ask[string](b, `(() => { const dag = `+dag+`, boxes = [...dag.querySelectorAll(".node")].map(n => [n.querySelector("title").textContent, n.querySelector("rect").getBBox()]), behind = new Set();
+					for (const e of dag.querySelectorAll(".edge")) for (let at = 0; at <= e.getTotalLength(); at += 2) {
+						const p = e.getPointAtLength(at);
+						for (const [name, r] of boxes) if (p.x > r.x + 1 && p.x < r.x + r.width - 1 && p.y > r.y + 1 && p.y < r.y + r.height - 1) behind.add(name);
+					}
+					return [...behind].join(); })()`), "%s at %d%s: an arrow is behind", name, width, path)
+				if width == 390 {
+					assert.False(t, ask[bool](b, `document.querySelector(".dag-wrap").scrollWidth > document.querySelector(".dag-wrap").clientWidth`), "%s%s is cut off on a phone", name, path)
+				}
+			}
+		}
+	}
+}
+
+// A run that goes on says how long it has so far, and goes on counting. What moves to say so stands still for those who want
+// it to.
+func TestARunThatGoesOnCountsAndMovesOnlyIfItMay(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	me, token := s.user(t, "me@example.com")
+	over := make(chan struct{})
+	busy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost { // it is at work on it for as long as it is looked at
+			<-over
+			return
+		}
+		echo.Handler("http://"+r.Host).ServeHTTP(w, r)
+	}))
+	t.Cleanup(func() {
+		close(over)
+		busy.Close()
+	})
+	a := s.register(t, me, "Busy", busy.URL, 0)
+	w, err := s.engine.Workflows.Create(t.Context(), me, "Flow", "", []scheduler.Step{{Name: "One", AgentID: a.ID}, {Name: "Two", AgentID: a.ID, DependsOn: []int{0}}})
+	require.NoError(t, err)
+	run, err := s.engine.Workflows.Execute(t.Context(), me, w.ID)
+	require.NoError(t, err)
+	b := browse(t, s.url)
+	b.enter(token)
+	const took = `([...document.querySelectorAll(".tile")].map(e => e.innerText).find(t => /^Took\s+\d+ s so far$/.test(t)))`
+	page := "/dashboard/workflows/" + w.ID + "/runs/" + run.ID
+	b.open(page)
+	b.see(took + ` && document.querySelector(".dag.across .node.running")`)
+	b.eval(`window.before = ` + took)
+	b.see(took + ` && ` + took + ` !== window.before`)
+	b.see(`document.getAnimations().length > 0`)
+	b.prefer("prefers-reduced-motion", "reduce")
+	for _, path := range []string{page, "/dashboard", "/dashboard/tasks", "/dashboard/workflows", "/dashboard/workflows/" + w.ID + "/edit", "/dashboard/billing", "/marketplace", "/docs"} {
+		b.open(path)
+		b.see(`document.readyState === "complete" && matchMedia("(prefers-reduced-motion: reduce)").matches`)
+		assert.Empty(t, ask[string](b, `document.getAnimations().map(a => a.animationName || a.transitionProperty).join()`), path)
+		assert.Empty(t, ask[string](b, `[...document.querySelectorAll("*")].filter(e => getComputedStyle(e).scrollBehavior === "smooth" || getComputedStyle(e).transitionDuration !== "0s").map(e => e.outerHTML.slice(0, 80)).join()`), path)
+	}
+}
+
 // Without script the pages do all that they do, by links and forms.
 func TestPagesWorkWithoutScript(t *testing.T) {
 	t.Parallel()
@@ -370,6 +457,48 @@ func TestPagesWorkWithoutScript(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, l.Items, 1)
 	assert.Equal(t, []int{0}, l.Items[0].Steps[1].DependsOn)
+}
+
+// Every agent can be given to any step of the builder, also without script: those that no list has are found by words.
+func TestAnyAgentCanBeChosenWithoutScript(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	me, token := s.user(t, "me@example.com")
+	other, _ := s.user(t, "other@example.com")
+	for i := range 70 {
+		s.register(t, me, fmt.Sprintf("Number %d", i), s.agent, 0)
+	}
+	mine := s.register(t, me, "Quince counter", s.agent, 0)
+	theirs := s.register(t, other, "Medlar counter", s.agent, 0)
+	for i := range 110 {
+		s.register(t, me, fmt.Sprintf("Number %d", i+70), s.agent, 0)
+	}
+	first := s.register(t, me, "First", s.agent, 0)
+	lists := client{t: t, site: s, token: token}.get("/dashboard/workflows/new").body
+	require.NotContains(t, lists, mine.ID)
+	require.NotContains(t, lists, theirs.ID)
+	b := browse(t, s.url)
+	b.enter(token)
+	b.withoutScript()
+	b.open("/dashboard/workflows/new?agent=" + first.ID)
+	b.do(chromedp.SendKeys("#name", "Fruit"), chromedp.SendKeys("#step-0-name", "One"))
+	for i, pick := range []registry.Agent{mine, theirs} {
+		id := fmt.Sprintf("#step-%d-", i+1)
+		summary := fmt.Sprintf("#step-card-%d .seek", i+1)
+		b.do(chromedp.Click(`button[value="add"]`), chromedp.WaitReady(id+"name"), chromedp.SendKeys(id+"name", pick.Name))
+		if i == 0 {
+			b.do(chromedp.Click(fmt.Sprintf(`button[value="find-%d"]`, i+1)), chromedp.WaitReady(id+"find"), chromedp.SendKeys(id+"find", "quin"), chromedp.Click(summary+" button"))
+		} else { // Enter looks too, and does not save
+			b.do(chromedp.Click(fmt.Sprintf(`button[value="find-%d"]`, i+1)), chromedp.WaitReady(id+"find"), chromedp.SendKeys(id+"find", "medl\r"))
+		}
+		b.do(chromedp.WaitReady(fmt.Sprintf(`%sagent option[value="%s"]`, id, pick.ID)), chromedp.SetValue(id+"agent", pick.ID))
+	}
+	b.do(chromedp.Click("#builder button.primary"), chromedp.WaitReady(`form[action$="/run"] button`))
+	l, err := s.engine.Workflows.List(t.Context(), me, app.Page{})
+	require.NoError(t, err)
+	require.Len(t, l.Items, 1)
+	assert.Equal(t, mine.ID, l.Items[0].Steps[1].AgentID)
+	assert.Equal(t, theirs.ID, l.Items[0].Steps[2].AgentID)
 }
 
 // Who tries log-ins is told the same of accounts that exist and of others, after the same work, and is stopped soon.

@@ -76,6 +76,14 @@ func span(d time.Duration) string {
 	}
 }
 
+// soFar is how long something has gone on that still does. Script goes on counting, in the same words.
+func soFar(d time.Duration) string {
+	if d = max(d, 0); d < time.Minute {
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	}
+	return span(d)
+}
+
 // money is an amount for columns: always two decimals, thousands apart.
 func money(a credits.Amount) string {
 	s := a.String()
@@ -83,14 +91,8 @@ func money(a credits.Amount) string {
 	return thousands(whole) + "." + (frac + "00")[:2]
 }
 
-// short is an amount for text: no more decimals than there are.
-func short(a credits.Amount) string {
-	whole, frac, ok := strings.Cut(a.String(), ".")
-	if !ok {
-		return thousands(whole)
-	}
-	return thousands(whole) + "." + frac
-}
+// short is an amount for text: whole credits without decimals, others with two.
+func short(a credits.Amount) string { return strings.TrimSuffix(money(a), ".00") }
 
 // signed is money with a plus where something came in.
 func signed(a credits.Amount) string {

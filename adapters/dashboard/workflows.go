@@ -68,7 +68,11 @@ type stepForm struct {
 	Name, Agent, Skill, Input string
 	After                     []int
 	Timeout, Retries, Backoff string
-	More                      bool // time limit and retries were asked for
+	Find, Sought              string           // what agents are looked for, and were on the page that was sent,
+	Found                     []registry.Agent // those that were found,
+	Matches                   int              // and how many there are
+	More                      bool             // time limit and retries were asked for
+	Seek                      bool             // and so was to look for an agent
 	Wrong                     bool
 }
 
@@ -98,7 +102,7 @@ func readBuilder(v url.Values) builder {
 	b := builder{form: newForm(v), Strict: v.Get("strict") != "", JSON: v.Get("json")}
 	for i := 0; i < scheduler.MaxSteps+1 && v.Has(fmt.Sprintf("step-%d-name", i)); i++ {
 		at := func(name string) string { return v.Get(fmt.Sprintf("step-%d-%s", i, name)) }
-		s := stepForm{Name: at("name"), Agent: at("agent"), Skill: at("skill"), Input: at("input"), Timeout: at("timeout"), Retries: at("retries"), Backoff: at("backoff"), More: v.Has(fmt.Sprintf("step-%d-timeout", i))}
+		s := stepForm{Name: at("name"), Agent: at("agent"), Skill: at("skill"), Input: at("input"), Find: strings.TrimSpace(at("find")), Sought: at("found"), Seek: v.Has(fmt.Sprintf("step-%d-find", i)), Timeout: at("timeout"), Retries: at("retries"), Backoff: at("backoff"), More: v.Has(fmt.Sprintf("step-%d-timeout", i))}
 		for _, text := range v[fmt.Sprintf("step-%d-after", i)] {
 			if n, err := strconv.Atoi(text); err == nil {
 				s.After = append(s.After, n)
@@ -238,7 +242,8 @@ func (b *builder) emptyField(name string) bool {
 	return name == "steps" || !strings.HasSuffix(name, "-after") && strings.TrimSpace(b.Get(name)) == ""
 }
 
-// choices are the agents that a step can be given: one's own, the most trusted ones, and those already chosen.
+// choices are the agents that a step can be given: one's own, the most trusted ones, those that were looked for, and those
+// already chosen.
 func (d *dashboard) choices(x *exchange, b *builder) error {
 	most := 100
 	own, err := d.engine.Agents.ListOwn(x.Context(), x.caller, app.Page{Limit: &most})
@@ -262,6 +267,11 @@ func (d *dashboard) choices(x *exchange, b *builder) error {
 	for _, a := range found.Items {
 		add(a)
 	}
+	for i := range b.Steps {
+		if err := d.find(x, b, i); err != nil {
+			return err
+		}
+	}
 	for _, s := range b.Steps {
 		if s.Agent == "" || known[s.Agent] {
 			continue
@@ -277,6 +287,39 @@ func (d *dashboard) choices(x *exchange, b *builder) error {
 	return nil
 }
 
+// find looks for agents by a step's words.
+func (d *dashboard) find(x *exchange, b *builder, i int) error {
+	s := &b.Steps[i]
+	if s.Find == "" {
+		return nil
+	}
+	name := fmt.Sprintf("step-%d-find", i)
+	found, err := d.engine.Agents.Discover(x.Context(), x.caller, registry.Query{Text: s.Find, Limit: min(max(160/len(b.Steps), 8), 20)}, "")
+	if f, ok := fault.As(err); ok && f.Kind == fault.Invalid {
+		b.Bad[name] = "Try a few words."
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.Found, s.Matches = found.Items, found.Total
+	if len(s.Found) == 0 {
+		b.Bad[name] = "No agent is found by that."
+	}
+	return nil
+}
+
+// foundWords says what was found, and how to find another one.
+func (s stepForm) foundWords() string {
+	switch n := len(s.Found); {
+	case n == 0:
+		return "By its name, its skills, or what it does. Your own are found too."
+	case n < s.Matches:
+		return fmt.Sprintf("The list of agents now has the best %d of those. More words find others.", n)
+	}
+	return fmt.Sprintf("The list of agents now has the %s found.", many(len(s.Found), "agent"))
+}
+
 // more reports whether a step's card shows its time limit and retries: if they are not as they are by default, or were asked
 // for.
 func (s stepForm) more(b builder, i int) bool {
@@ -285,15 +328,20 @@ func (s stepForm) more(b builder, i int) bool {
 	return s.More || s.Timeout != "" && s.Timeout != usual || s.Retries+s.Backoff != "" || at("timeout")+at("retries")+at("backoff") != ""
 }
 
-// offers are the agents among which a step's is chosen: all in the first step, and in the others, so that the page of many
-// steps stays small, the first of them and the chosen one. Script fills in the rest from the first.
-func (b *builder) offers(step int, chosen string) []registry.Agent {
-	most := max(80/max(len(b.Steps), 1), 4)
-	if step == 0 || len(b.Agents) <= most {
-		return b.Agents
+// offers are the agents among which a step's is chosen: those that were found for it; else all in the first such step, and
+// in the others, so that the page of many steps stays small, the first of them. The chosen one is always there. Script fills
+// in the rest from the first.
+func (b *builder) offers(step int) []registry.Agent {
+	s := b.Steps[step]
+	out := slices.Clone(s.Found)
+	if len(out) == 0 {
+		most := max(40/max(len(b.Steps), 1), 2)
+		if step == slices.IndexFunc(b.Steps, func(s stepForm) bool { return len(s.Found) == 0 }) || len(b.Agents) <= most {
+			return b.Agents
+		}
+		out = slices.Clone(b.Agents[:most])
 	}
-	out := slices.Clone(b.Agents[:most])
-	if a := b.agent(chosen); a.ID != "" && !slices.ContainsFunc(out, func(o registry.Agent) bool { return o.ID == chosen }) {
+	if a := b.agent(s.Agent); a.ID != "" && !slices.ContainsFunc(out, func(o registry.Agent) bool { return o.ID == a.ID }) {
 		out = append(out, a)
 	}
 	return out
@@ -369,6 +417,8 @@ func (d *dashboard) draftWorkflow(x *exchange) error {
 				return a
 			})
 		}
+	case verb == "find" && known:
+		b.Steps[n].Seek = true
 	case verb == "more" && known:
 		b.Steps[n].More = true
 	case verb == "link":
@@ -477,7 +527,7 @@ func (b *builder) order() []int {
 // retell puts the steps back into the form's values, which the checks look at.
 func (b *builder) retell() {
 	for i, s := range b.Steps {
-		for name, text := range map[string]string{"name": s.Name, "agent": s.Agent, "skill": s.Skill, "input": s.Input, "timeout": s.Timeout, "retries": s.Retries, "backoff": s.Backoff} {
+		for name, text := range map[string]string{"name": s.Name, "agent": s.Agent, "skill": s.Skill, "input": s.Input, "timeout": s.Timeout, "retries": s.Retries, "backoff": s.Backoff, "find": s.Find} {
 			b.Set(fmt.Sprintf("step-%d-%s", i, name), text)
 		}
 	}
@@ -525,8 +575,16 @@ func (b *builder) takeJSON() string {
 	return ""
 }
 
+// looks reports whether Enter was pressed to find an agent, rather than to save.
+func (b *builder) looks() bool {
+	return b.Get("do") == "enter" && slices.ContainsFunc(b.Steps, func(s stepForm) bool { return s.Find != "" && s.Find != s.Sought })
+}
+
 func (d *dashboard) createWorkflow(x *exchange) error {
 	b := readBuilder(x.PostForm)
+	if b.looks() {
+		return d.showBuilder(x, http.StatusOK, b)
+	}
 	steps := b.steps()
 	if len(b.Bad) == 0 {
 		w, err := d.engine.Workflows.Create(x.Context(), x.caller, b.Get("name"), b.Get("description"), steps)
@@ -546,6 +604,9 @@ func (d *dashboard) saveWorkflow(x *exchange) error {
 	id := x.PathValue("id")
 	b := readBuilder(x.PostForm)
 	b.ID = id
+	if b.looks() {
+		return d.showBuilder(x, http.StatusOK, b)
+	}
 	steps := b.steps()
 	if len(b.Bad) == 0 {
 		name, description := b.Get("name"), b.Get("description")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/nexus-protocol/nexus/adapters/internal/docshelf"
 	"github.com/nexus-protocol/nexus/domain/fault"
 )
 
@@ -62,13 +63,14 @@ func (s *server) mountDocs() {
 }
 
 // referencePath is where people read the OpenAPI document. Pages for people have the rest of /docs.
-const referencePath = "/docs/reference"
+const referencePath = docshelf.Reference
 
 // docsPage is the OpenAPI document as people read it.
 type docsPage struct {
 	Title   string
 	Version string
-	Around  bool // there are other pages at /docs
+	Around  bool             // there are other pages at /docs,
+	Shelf   []docshelf.Group // and the menu that they share; none if the pages are others than the dashboard's
 	Text    []string
 	Groups  []docsGroup
 	Codes   []docsCode
@@ -78,6 +80,22 @@ type docsPage struct {
 type docsGroupPage struct {
 	docsPage
 	Group docsGroup
+}
+
+// docsMenu is the menu beside a page.
+type docsMenu struct {
+	Label  string
+	Shelf  []docshelf.Group
+	Groups []docsGroup
+	Here   string // the anchor of the group that is read; "" for the list of all
+}
+
+// Menu is the menu beside the list of all groups.
+func (p docsPage) Menu(label string) docsMenu { return docsMenu{label, p.Shelf, p.Groups, ""} }
+
+// Menu is the menu beside the group.
+func (p docsGroupPage) Menu(label string) docsMenu {
+	return docsMenu{label, p.Shelf, p.Groups, p.Group.Anchor}
 }
 
 type docsGroup struct {
@@ -114,6 +132,9 @@ type docsCode struct {
 func (s *server) docsPage() docsPage {
 	doc := s.api.OpenAPI()
 	page := docsPage{Title: doc.Info.Title, Version: doc.Info.Version, Around: s.opt.Pages != nil, Text: strings.Split(doc.Info.Description, "\n\n"), Codes: docsCodes(fault.Codes())}
+	if slices.Contains(s.opt.PagesAt, "GET /docs/{page}") {
+		page.Shelf = docshelf.Groups
+	}
 	for _, tag := range doc.Tags {
 		group := docsGroup{Name: tag.Name, Anchor: strings.ToLower(strings.ReplaceAll(tag.Name, " ", "-")), Text: tag.Description}
 		for _, rt := range s.routes { // in the order in which they were added

@@ -44,7 +44,8 @@ type Options struct {
 	// Open are routes that need no credential, such as the A2A gateway's.
 	Open []OpenRoute
 	// Pages, if set, serves pages for people, by their patterns, such as the dashboard's. It looks at the session itself,
-	// and its front page and its /docs take the place of those here, which lead to the API's reference.
+	// and its front page and its /docs take the place of those here, which lead to the API's reference. It is also asked for
+	// what no route takes, outside of /api/, if a browser asks: people get a page to go on from.
 	Pages   http.Handler
 	PagesAt []string
 	// Streams bound the streams of events.
@@ -122,9 +123,14 @@ func (s *server) mountAll() {
 			method, path = "", pattern
 		}
 		s.handle(route{method: method, path: path, access: public}, func(x *exchange, r *http.Request) {
-			s.opt.Pages.ServeHTTP(x, r.WithContext(peer.With(r.Context(), s.clientAddress(r))))
+			s.showPages(x, r)
 		})
 	}
+}
+
+// showPages has the pages for people answer.
+func (s *server) showPages(x *exchange, r *http.Request) {
+	s.opt.Pages.ServeHTTP(x, r.WithContext(peer.With(r.Context(), s.clientAddress(r))))
 }
 
 // access says who may call a route at all. What a caller may do there is for app to say.
@@ -223,11 +229,25 @@ func (s *server) serveUnmatched(x *exchange, r *http.Request) {
 	x.pattern = unmatched
 	h := x.Header()
 	h.Del("Location") // of a redirect to a tidier path
+	if s.opt.Pages != nil && wantsPage(r) {
+		h.Del("Allow")
+		s.showPages(x, r)
+		return
+	}
 	if allow := h.Get("Allow"); allow != "" {
 		s.fail(x, r, fault.New(fault.NotFound, fault.CodeMethodNotAllowed, "there is no %s here; use one of %s", shorten(r.Method, 16), allow))
 		return
 	}
 	s.fail(x, r, fault.New(fault.NotFound, fault.CodeNotFound, "there is no such route; /docs/reference lists those there are"))
+}
+
+// wantsPage tells a browser that looks for a page from a client of the API.
+func wantsPage(r *http.Request) bool {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead || r.URL.Path == "/api" || strings.HasPrefix(r.URL.Path, "/api/") {
+		return false
+	}
+	accept := strings.Join(r.Header.Values("Accept"), ",")
+	return strings.Contains(accept, "text/html") && !strings.Contains(accept, typeJSON)
 }
 
 // rescue answers a request whose handler panicked.

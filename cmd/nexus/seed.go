@@ -67,7 +67,7 @@ func (c *seedCmd) Run(e *env) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	s := &seeding{cmd: c, end: clockOf(store)().UTC(), rand: mathrand.New(mathrand.NewPCG(c.Seed, 2))} //nolint:gosec // a history, no secret
+	s := &seeding{cmd: c, drawn: map[int][]byte{}, end: clockOf(store)().UTC(), rand: mathrand.New(mathrand.NewPCG(c.Seed, 2))} //nolint:gosec // a history, no secret
 	s.now = s.end.AddDate(0, 0, -c.Days)
 	agents := memory.NewAgents()
 	agents.Handle(c.Endpoint, func(context.Context, ports.Call) (ports.Answer, error) { // it is asked for its card only
@@ -109,8 +109,9 @@ type seeding struct {
 	people []identity.Caller
 	agents []seededAgent
 	flows  []string
-	live   string // the workflow of which a run is still going on
-	made   int    // tasks
+	live   []string // the workflows of which a run is still going on
+	made   int      // tasks
+	drawn  map[int][]byte
 }
 
 // seededAgent is an agent, and how well it works.
@@ -123,6 +124,7 @@ type seededAgent struct {
 	pace   time.Duration
 	liking float64 // the mean of its ratings
 	price  credits.Amount
+	away   bool // it does not answer
 }
 
 func (s *seeding) clock() time.Time { return s.now }
@@ -216,13 +218,21 @@ func (s *seeding) run(ctx context.Context, password string) error {
 		if i%4 > 0 {
 			who = pickOf(s, s.people)
 		}
-		s.at(t, func(ctx context.Context) error { return s.task(ctx, who) })
+		s.at(t, func(ctx context.Context) error { return s.task(ctx, who, false) })
+	}
+	for _, before := range []time.Duration{75 * time.Hour, 26 * time.Hour} { // what went wrong lately, for the first page to tell
+		s.at(s.end.Add(-before), func(ctx context.Context) error { return s.task(ctx, s.ada, true) })
 	}
 	for i, kind := range []int{0, 1, 2, 3} { // what goes on now
 		s.at(s.end.Add(-time.Duration(i+1)*20*time.Second), func(ctx context.Context) error { return s.open(ctx, kind) })
 	}
-	for _, before := range []time.Duration{50 * time.Second, 4 * time.Second} { // a step of the first may fail, those of the second have no time to
-		s.at(s.end.Add(-before), func(ctx context.Context) error { return s.execute(ctx, s.ada, s.live) })
+	for i, before := range []time.Duration{25 * time.Second, 4 * time.Second} { // the second has no time to end
+		s.at(s.end.Add(-before), func(ctx context.Context) error {
+			if len(s.live) <= i {
+				return nil
+			}
+			return s.execute(ctx, s.ada, s.live[i], endsWell)
+		})
 	}
 	for s.queue.Len() > 0 {
 		next := heap.Pop(&s.queue).(happening)
@@ -286,8 +296,8 @@ func (s *seeding) register(ctx context.Context, i int) error {
 		owner = s.ada
 	}
 	name := kind.names[(i/len(seedKinds))%len(kind.names)]
-	endpoint := s.cmd.Endpoint
-	if i%9 == 7 {
+	endpoint, away := s.cmd.Endpoint, i%9 == 7
+	if away {
 		endpoint = "https://" + strings.ToLower(strings.ReplaceAll(name, " ", "-")) + ".agents.example"
 	}
 	price := kind.price + credits.Amount(s.rand.IntN(9))*25
@@ -311,7 +321,7 @@ func (s *seeding) register(ctx context.Context, i int) error {
 	}
 	good := []float64{0.99, 0.97, 0.93, 0.86, 0.98, 0.72}[i%6]
 	s.agents = append(s.agents, seededAgent{
-		id: a.ID, owner: owner, kind: kind, skill: kind.skill, good: good, pace: s.some(3*time.Second, 70*time.Second), liking: 3.2 + 1.8*good*math.Sqrt(s.rand.Float64()), price: price,
+		id: a.ID, owner: owner, kind: kind, skill: kind.skill, good: good, pace: s.some(3*time.Second, 70*time.Second), liking: 3.2 + 1.8*good*math.Sqrt(s.rand.Float64()), price: price, away: away,
 	})
 	return nil
 }
@@ -339,7 +349,8 @@ func passing(err error) error {
 	return err
 }
 
-func (s *seeding) task(ctx context.Context, who identity.Caller) error {
+// task gives an agent something to do. What is to fail does; else it is the agent's luck.
+func (s *seeding) task(ctx context.Context, who identity.Caller, fails bool) error {
 	a, ok := s.agent()
 	if !ok || a.price > 0 && a.owner.UserID == who.UserID && s.rand.IntN(4) > 0 {
 		return nil
@@ -350,15 +361,14 @@ func (s *seeding) task(ctx context.Context, who identity.Caller) error {
 		return passing(err)
 	}
 	s.made++
-	s.work(t.Task, a, j, who)
+	s.work(t.Task, a, j, who, !fails && s.rand.Float64() < a.good)
 	return nil
 }
 
-// work lets an agent do a task: it begins, says something, and ends it well or badly; then perhaps it is rated.
-func (s *seeding) work(t task.Task, a seededAgent, j seedJob, who identity.Caller) {
+// work lets an agent do a task: it begins, says something, and ends it well if it is lucky; then perhaps it is rated.
+func (s *seeding) work(t task.Task, a seededAgent, j seedJob, who identity.Caller, lucky bool) {
 	begins := s.now.Add(s.some(200*time.Millisecond, 3*time.Second))
 	ends := begins.Add(time.Duration(float64(a.pace) * (0.5 + s.rand.Float64())))
-	lucky := s.rand.Float64() < a.good
 	cancelled := s.rand.IntN(40) == 0 && t.WorkflowRunID == ""
 	s.at(begins, func(ctx context.Context) error {
 		return s.say(ctx, a, t.ID, app.ReplyTask{Role: task.RoleAgent, Parts: []task.Part{task.TextPart(pickOf(s, seedBeginnings))}})
@@ -378,6 +388,9 @@ func (s *seeding) work(t task.Task, a seededAgent, j seedJob, who identity.Calle
 	if lucky && !cancelled && a.owner.UserID != who.UserID && s.rand.IntN(5) > 1 {
 		stars := min(max(int(math.Round(a.liking+s.rand.NormFloat64()*0.7)), 1), 5)
 		s.at(ends.Add(s.some(time.Minute, 3*time.Hour)), func(ctx context.Context) error {
+			if now, err := s.engine.Tasks.Get(ctx, who, t.ID); err != nil || now.Status != task.Completed { // its run was cancelled
+				return err
+			}
 			_, err := s.engine.Trust.Rate(ctx, who, a.id, app.RateAgent{TaskID: t.ID, Stars: stars, Comment: seedComments[stars-1][s.rand.IntN(len(seedComments[stars-1]))]})
 			return passing(err)
 		})
@@ -409,10 +422,14 @@ func (s *seeding) results(kind seedKind, j seedJob) []task.Artifact {
 	return out
 }
 
-// picture is a small drawing.
+// picture is one of a few small drawings.
 func (s *seeding) picture() []byte {
-	const w, h = 320, 200
-	hue := s.rand.Float64()
+	const w, h, kinds = 320, 200, 8
+	kind := s.rand.IntN(kinds)
+	if b, ok := s.drawn[kind]; ok {
+		return b
+	}
+	hue := float64(kind) / kinds
 	img := image.NewRGBA(image.Rect(0, 0, w, h))
 	for y := range h {
 		for x := range w {
@@ -430,6 +447,7 @@ func (s *seeding) picture() []byte {
 	}
 	var b bytes.Buffer
 	_ = png.Encode(&b, img) // a buffer takes everything
+	s.drawn[kind] = b.Bytes()
 	return b.Bytes()
 }
 
@@ -442,8 +460,8 @@ func (s *seeding) workflow(ctx context.Context, owner identity.Caller, i, runs i
 		if !ok {
 			return nil
 		}
-		for range 30 { // rather one that knows how
-			if a.kind.category == st.category {
+		for range 60 { // rather one that is there and knows how
+			if a.kind.category == st.category && !a.away {
 				break
 			}
 			a = pickOf(s, s.agents)
@@ -459,32 +477,56 @@ func (s *seeding) workflow(ctx context.Context, owner identity.Caller, i, runs i
 		return err
 	}
 	s.flows = append(s.flows, w.ID)
-	if s.live == "" && owner.UserID == s.ada.UserID {
-		s.live = w.ID
+	if len(s.live) < 2 && owner.UserID == s.ada.UserID {
+		s.live = append(s.live, w.ID)
 	}
 	for r := range runs {
+		end := endsWell
+		switch last := r == runs-1; { // about one run in ten fails
+		case last && i%5 == 4:
+			end = fails
+		case last && i == 7:
+			end = isCancelled
+		}
 		left := s.end.Sub(s.now)
 		s.at(s.now.Add(time.Minute+time.Duration(float64(left)*float64(r)/float64(runs))), func(ctx context.Context) error {
-			return s.execute(ctx, owner, w.ID)
+			return s.execute(ctx, owner, w.ID, end)
 		})
 	}
 	return nil
 }
 
-// execute begins a run, if there is a workflow to run.
-func (s *seeding) execute(ctx context.Context, owner identity.Caller, workflowID string) error {
-	if workflowID == "" {
-		return nil
-	}
+// runEnd is how a run is to end.
+type runEnd uint8
+
+const (
+	endsWell runEnd = iota
+	fails
+	isCancelled
+)
+
+// execute begins a run.
+func (s *seeding) execute(ctx context.Context, owner identity.Caller, workflowID string, end runEnd) error {
 	run, err := s.engine.Workflows.Execute(ctx, owner, workflowID)
 	if err != nil {
 		return passing(err)
 	}
-	return s.follow(ctx, owner, run, map[string]bool{})
+	failing := -1
+	switch end {
+	case endsWell:
+	case fails:
+		failing = s.rand.IntN(len(run.Steps))
+	case isCancelled:
+		s.at(s.now.Add(s.some(4*time.Second, 9*time.Second)), func(ctx context.Context) error {
+			_, err := s.engine.Workflows.CancelRun(ctx, owner, workflowID, run.ID)
+			return passing(err)
+		})
+	}
+	return s.follow(ctx, owner, run, failing, map[string]bool{})
 }
 
-// follow lets the agents of a run do the steps that have begun, and looks again soon.
-func (s *seeding) follow(ctx context.Context, owner identity.Caller, r scheduler.Run, known map[string]bool) error {
+// follow lets the agents of a run do the steps that have begun, all but the failing one well, and looks again soon.
+func (s *seeding) follow(ctx context.Context, owner identity.Caller, r scheduler.Run, failing int, known map[string]bool) error {
 	r, err := s.engine.Workflows.Run(ctx, owner, r.WorkflowID, r.ID)
 	if err != nil || r.Status.Ended() {
 		return err
@@ -501,12 +543,12 @@ func (s *seeding) follow(ctx context.Context, owner identity.Caller, r scheduler
 		s.made++
 		for _, a := range s.agents {
 			if a.id == r.Plan.Steps()[i].AgentID {
-				s.work(t.Task, a, pickOf(s, a.kind.jobs), owner)
+				s.work(t.Task, a, pickOf(s, a.kind.jobs), owner, i != failing)
 			}
 		}
 	}
 	if s.now.Before(r.CreatedAt.Add(time.Hour)) { // what is left open then stays so
-		s.at(s.now.Add(2*time.Second), func(ctx context.Context) error { return s.follow(ctx, owner, r, known) })
+		s.at(s.now.Add(2*time.Second), func(ctx context.Context) error { return s.follow(ctx, owner, r, failing, known) })
 	}
 	return nil
 }

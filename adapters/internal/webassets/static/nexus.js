@@ -58,6 +58,18 @@
   };
   setInterval(refreshTimes, 15000);
 
+  // So does how long something has gone on that still does.
+  const lasted = (ms) => {
+    const s = Math.max(Math.floor(ms / 1000), 0), min = Math.floor(s / 60);
+    return s < 60 ? `${s} s` : min < 60 ? `${min} min ${s % 60} s` : `${Math.floor(min / 60)} h ${min % 60} min`;
+  };
+  setInterval(() => {
+    for (const e of document.querySelectorAll("[data-since]")) {
+      const text = lasted(Date.now() - new Date(e.dataset.since));
+      if (e.textContent !== text) e.textContent = text;
+    }
+  }, 1000);
+
   // Charts: data-chart holds {x: [unix seconds], series: [{label, values}], kind: "bars" | "line", min, max}.
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const drawn = new Map();
@@ -165,8 +177,10 @@
 
   // Only the first step's list of agents is whole; the others are filled in from it once they are of interest.
   const fillAgents = (e) => {
-    const list = e.target.closest?.("select[data-agents]"), whole = document.querySelector("select[data-agents]");
-    if (!list || list === whole || list.options.length >= whole.options.length) return;
+    const list = e.target.closest?.("select[data-agents]");
+    if (!list) return;
+    const whole = [...document.querySelectorAll("select[data-agents]")].reduce((a, b) => b.options.length > a.options.length ? b : a);
+    if (list.options.length >= whole.options.length) return;
     const chosen = list.value, copies = [...whole.options].map((o) => new Option(o.text, o.value, false, o.value === chosen));
     list.replaceChildren(...copies);
     list.value = chosen;
