@@ -32,14 +32,15 @@ type graph struct {
 	Edges []edge
 }
 
-// measures are sizes of a graph, in pixels.
+// measures are sizes of a graph, in pixels, and where it goes.
 type measures struct {
-	node   int // the width of a step,
-	along  int // and the room between those after one another,
-	beside int // and those beside each other
-	lane   int // what an arrow takes that passes by
-	label  int // runes of a name
-	sub    int // and of what stands below it
+	down   bool // from top to bottom, rather than from left to right
+	node   int  // the width of a step,
+	along  int  // and the room between those after one another,
+	beside int  // and those beside each other
+	lane   int  // what an arrow takes that passes by
+	label  int  // runes of a name
+	sub    int  // and of what stands below it
 }
 
 const (
@@ -51,15 +52,15 @@ const (
 
 var (
 	across = measures{node: 184, along: 56, beside: 22, lane: 6, label: 20, sub: 22}
-	down   = measures{node: 152, along: 38, beside: 12, lane: 2, label: 16, sub: 17} // two beside each other fit a phone
+	down   = measures{down: true, node: 152, along: 38, beside: 12, lane: 2, label: 16, sub: 17} // two beside each other fit a phone
 )
 
 // draw lays steps out in columns from left to right, each as far left as what it waits for allows. Dependencies that are
 // none, such as those of a draft, are left out.
-func draw(nodes []node) graph { return lay(nodes, across, false) }
+func draw(nodes []node) graph { return lay(nodes, across) }
 
 // drawDown is draw from top to bottom, for where there is little room beside it.
-func drawDown(nodes []node) graph { return lay(nodes, down, true) }
+func drawDown(nodes []node) graph { return lay(nodes, down) }
 
 // slot is a place in a column: a step's, or one that is kept free for the arrows of a step to pass by on their way to
 // columns further on.
@@ -72,7 +73,7 @@ func (s slot) middle() int { return s.at + s.size/2 }
 
 // lay is the layered drawing of Sugiyama and others, in one sweep: levels by the longest way, placeholders where arrows
 // pass levels by, and in each level an order by the middle of what comes before.
-func lay(nodes []node, m measures, down bool) graph {
+func lay(nodes []node, m measures) graph {
 	level, levels := make([]int, len(nodes)), 0
 	for i := range nodes {
 		var deps []int
@@ -88,7 +89,7 @@ func lay(nodes []node, m measures, down bool) graph {
 	columns := make([][]int, levels)
 	slots := make([]slot, len(nodes))
 	thick, long := nodeH, m.node // of a step, across the columns and along them
-	if down {
+	if m.down {
 		thick, long = long, thick
 	}
 	for i := range nodes {
@@ -147,30 +148,29 @@ func lay(nodes []node, m measures, down bool) graph {
 	}
 	length := max(levels*long+(levels-1)*m.along, 0)
 	g := graph{W: 2*margin + length, H: 2*margin + widest, Nodes: nodes}
-	if down {
+	if m.down {
 		g.W, g.H = g.H, g.W
 	}
 	g.Fits = g.W <= 2*margin+2*m.node+4*m.beside
 	start := func(level int) int { return margin + level*(long+m.along) }
+	point := func(along, aside int) string {
+		if m.down {
+			along, aside = aside, along
+		}
+		return fmt.Sprintf("%d %d", along, aside)
+	}
 	for i := range nodes {
 		n := &nodes[i]
 		n.X, n.Y, n.W = start(level[i]), margin+slots[i].at, m.node
-		if down {
+		if m.down {
 			n.X, n.Y = n.Y, n.X
 		}
 		n.short, n.Sub = shorten(n.Name, m.label), shorten(n.Sub, m.sub)
 		for _, d := range n.DependsOn {
 			var path strings.Builder
-			// to is one leg: out of a step or a free place, and into the next, where columns are left to right or top to bottom.
-			point := func(along, aside int) string {
-				if down {
-					along, aside = aside, along
-				}
-				return fmt.Sprintf("%d %d", along, aside)
-			}
 			x, y := start(level[d])+long, margin+slots[d].middle()
 			path.WriteString("M" + point(x, y))
-			for l := level[d] + 1; l <= level[i]; l++ {
+			for l := level[d] + 1; l <= level[i]; l++ { // by the places that are kept free for it
 				next, end := slots[i], start(l)-tip
 				if l < level[i] {
 					next, end = slots[lanes[[2]int{d, l}]], start(l)
