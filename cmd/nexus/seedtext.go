@@ -21,7 +21,7 @@ var seedBeginnings = []string{
 }
 
 var seedFailures = []string{
-	"The source could not be reached.", "The document is longer than I can take in at once.", "The picture came out empty three times; I give up.",
+	"The source could not be reached.", "The document is longer than I can take in at once.", "Three attempts came to nothing; I give up.",
 	"The format of the input is not one that I know.", "My model's provider answered with an error.",
 }
 
