@@ -23,11 +23,14 @@ func dialect() bunstore.Dialect {
 			return c == lib.SQLITE_BUSY || c == lib.SQLITE_LOCKED
 		},
 		Lost: func(error) bool { return false }, // there is no connection that could be
-		Text: candidates, Mark: "(SELECT COALESCE(MAX(moved), 0) + 1 FROM agent_moves)",
+		Text: candidates, Mark: nextMove, Seen: "CAST(" + nextMove + " AS TEXT)",
+		Unseen: func(number string) string { return "(" + number + " >= CAST(? AS INTEGER))" },
 		// A CROSS join goes from its left to its right.
 		Logs: "CROSS JOIN task_events e WHERE e.task_id = p.id AND e.seq > p.seq",
 	}
 }
+
+const nextMove = "(SELECT COALESCE(MAX(moved), 0) + 1 FROM agent_moves)"
 
 // candidates asks the text index. A word with a letter that the index takes for something else is left to the comparison
 // that follows.

@@ -2,6 +2,8 @@ package sqlite_test
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -28,6 +30,7 @@ func TestMemoryKnowsWhatOthersCommit(t *testing.T) {
 		require.NoError(t, err)
 		return ids(found)
 	}
+	before := s.Stats()
 	first, second := benchAgent("owner"), benchAgent("owner")
 	first.Name, second.Name = "Reader", "Readers"
 	insert(first)
@@ -44,6 +47,46 @@ func TestMemoryKnowsWhatOthersCommit(t *testing.T) {
 	_, err = raw(t, path).ExecContext(t.Context(), "DELETE FROM agents WHERE id = ?", second.ID)
 	require.NoError(t, err)
 	require.Empty(t, search("writer"))
+	require.EqualValues(t, 5, s.Stats().Remembered-before.Remembered, "all searches were in memory")
+}
+
+// TestTheMarketIsMadeAnew has an agent that changes its words until most of what is remembered is of no use. Meanwhile others come and go, and
+// are found while they are there.
+func TestTheMarketIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	s, _ := fresh(t)
+	update := func(fn func(ctx context.Context, tx ports.Tx) error) { require.NoError(t, s.Update(t.Context(), fn)) }
+	found := func() (out []string) {
+		q, err := registry.Query{SkillTags: []string{"passing"}}.Normalize()
+		require.NoError(t, err)
+		got, _, err := s.Read().Agents.Discover(t.Context(), q, day)
+		require.NoError(t, err)
+		return ids(got)
+	}
+	fat := benchAgent("owner")
+	update(func(ctx context.Context, tx ports.Tx) error { return tx.Agents.Insert(ctx, fat) })
+	require.NoError(t, s.LoadMarket(t.Context()))
+	for n := 0; s.Stats().Markets < 2; n++ {
+		require.Less(t, n, 5_000)
+		if n%3 == 0 && n < 300 { // some 6 000 words
+			fat.Skills = nil
+			for i := range 50 {
+				var words strings.Builder
+				for w := range 120 {
+					fmt.Fprintf(&words, "%x ", (n*50+i)*120+w)
+				}
+				fat.Skills = append(fat.Skills, registry.Skill{ID: fmt.Sprint("s", i), Name: "s", Description: words.String()})
+			}
+			update(func(ctx context.Context, tx ports.Tx) error { return tx.Agents.Save(ctx, fat) })
+		}
+		a := benchAgent("owner")
+		a.Tags = []string{"passing"}
+		update(func(ctx context.Context, tx ports.Tx) error { return tx.Agents.Insert(ctx, a) })
+		require.Equal(t, []string{a.ID}, found())
+		a.DeletedAt = &day
+		update(func(ctx context.Context, tx ports.Tx) error { return tx.Agents.Save(ctx, a) })
+		require.Empty(t, found())
+	}
 }
 
 // TestAnAgentWithoutAUUID is found by the database, as the memory cannot hold it.

@@ -206,8 +206,12 @@ func (s *serveCmd) Run(e *env) (err error) {
 		}
 	}
 
-	if s.Role != "worker" { // where it cannot be loaded now, the first search tries again
-		go func() { _ = store.LoadMarket(e) }()
+	if s.Role != "worker" {
+		go func() {
+			if err := store.LoadMarket(e); err != nil && e.Err() == nil {
+				e.log.WarnContext(e, "the database searches for agents, as they cannot be kept in memory now", "error", err)
+			}
+		}()
 	}
 
 	// The worker stops after the server, so that a request that is being answered still finds it.

@@ -58,7 +58,7 @@ func bandOf(score float64) int { return min(max(int(score), 0), bands-1) }
 type id [16]byte
 
 // Index is safe for concurrent use. An agent has a place, a number that grows with each one that is put in: one whose words change
-// gets a new place, and the old one is dead and stays in the lists. A full Index should be made anew once many are; see Dead.
+// gets a new place, and the old one is dead and stays in the lists. An Index should be made anew when it is worth it; see Worn.
 type Index struct {
 	mu    sync.RWMutex
 	seed  maphash.Seed
@@ -67,7 +67,7 @@ type Index struct {
 	alive []bool
 	// Lists are not fit to be searched.
 	loading bool
-	upto    uint32 // of the places before that the order is that of the ids
+	upto    uint32 // of the places before that the order is that of the ids: as far as they were loaded in it
 
 	// By place. What searches of many agents look at lies close together.
 	score    []float64
@@ -80,6 +80,9 @@ type Index struct {
 	bound    []float64
 	featured []bool
 	sum      []uint64 // of what it is found by
+	entries  []int32  // in lists of words
+
+	living, dead int // entries in lists of words, of agents and of places of no use
 
 	words      map[string]*word // whole ones
 	beginnings map[string]*word // the first letter, the first two and the first three, of all words
@@ -128,11 +131,14 @@ func (x *Index) Len() int {
 	return len(x.at)
 }
 
-// Dead is how many places are of no use any more.
-func (x *Index) Dead() int {
+// worn is how many dead entries in lists are worth nothing to speak of.
+const worn = 100_000
+
+// Worn says whether most of what the index holds is of no use any more.
+func (x *Index) Worn() bool {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	return len(x.ids) - len(x.at)
+	return x.dead > max(x.living, worn)
 }
 
 // Put adds an agent, or says all that there is to know of one that is there.
@@ -162,7 +168,9 @@ func (x *Index) Put(a Agent) error {
 	x.latency = append(x.latency, a.Latency)
 	x.sum = append(x.sum, sum)
 	x.band[bandOf(a.Score)].Add(p)
-	x.read(p, a.Text)
+	entries := x.read(p, a.Text) + len(a.Tags) + len(a.Skills) + 1
+	x.entries = append(x.entries, int32(entries)) //nolint:gosec // an agent's words are some thousands
+	x.living += entries
 	for _, t := range a.Tags {
 		list(x.tags, t).add(p, x.loading)
 	}
@@ -175,14 +183,13 @@ func (x *Index) Put(a Agent) error {
 	return nil
 }
 
-// Set tells how an agent stands now. known is false where its version is another than the one that was put in: then its words may
-// have changed too, and nothing was done.
+// Set tells how an agent stands now whose words are as they were; known is false if it is not there.
 func (x *Index) Set(agentID string, s Standing) (known bool) {
 	key, ok := parse(agentID)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	p, there := x.at[key]
-	if !ok || !there || x.version[p] != s.Version {
+	if !ok || !there {
 		return false
 	}
 	x.stand(p, s)
@@ -202,6 +209,7 @@ func (x *Index) Remove(agentID string) {
 func (x *Index) kill(key id, p uint32) {
 	delete(x.at, key)
 	x.alive[p] = false
+	x.living, x.dead = x.living-int(x.entries[p]), x.dead+int(x.entries[p])
 	x.band[bandOf(x.score[p])].Remove(p)
 }
 
@@ -271,18 +279,6 @@ func (l *places) settle() {
 		l.many, l.few = roaring.BitmapOf(l.few...), nil
 	default:
 		l.few = slices.Clip(l.few)
-	}
-}
-
-// set is not to be changed.
-func (l *places) set() *roaring.Bitmap {
-	switch {
-	case l == nil:
-		return roaring.New()
-	case l.many != nil:
-		return l.many
-	default:
-		return roaring.BitmapOf(l.few...)
 	}
 }
 
@@ -362,8 +358,8 @@ func cut(w string, n int) (string, bool) {
 	return w[:end], true
 }
 
-// read lists an agent's words.
-func (x *Index) read(p uint32, t registry.SearchText) {
+// read lists an agent's words, and returns in how many lists they are now.
+func (x *Index) read(p uint32, t registry.SearchText) int {
 	seen, begun := map[string]uint8{}, map[string]uint8{}
 	for _, f := range []struct {
 		text  string
@@ -400,6 +396,7 @@ func (x *Index) read(p uint32, t registry.SearchText) {
 		}
 		known.add(p, fields, x.loading)
 	}
+	return len(seen) + len(begun)
 }
 
 // beginLike is the lists of all words that begin so.

@@ -5,9 +5,11 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/nexus-protocol/nexus/adapters/internal/agentindex"
@@ -102,7 +104,6 @@ func TestAgreesWithTheDomain(t *testing.T) {
 			a.Latency = time.Duration(r.IntN(4)) * time.Second
 			a.TrustScore, a.Price, a.Status = score(), credits.Amount(r.IntN(5)), registry.Statuses()[r.IntN(3)]
 			require.Equal(t, there, x.Set(id, standing(a, versions[id])))
-			require.False(t, x.Set(id, standing(a, -1)), "of another version")
 			if there {
 				all[id] = a
 			}
@@ -201,19 +202,69 @@ func TestRefusesWhatIsNoUUID(t *testing.T) {
 	require.Zero(t, x.Len())
 }
 
-// TestWhatIsDeadIsCounted is what tells when to make it anew.
-func TestWhatIsDeadIsCounted(t *testing.T) {
+// TestItIsWornWhenMostOfItIsDead is what tells when to make it anew.
+func TestItIsWornWhenMostOfItIsDead(t *testing.T) {
 	t.Parallel()
 	x := agentindex.New()
 	x.Loaded()
 	a := registry.Agent{ID: idOf(1), Name: "One"}
-	put(t, x, a, 1)
-	put(t, x, a, 2) // of the same words
-	require.Zero(t, x.Dead())
-	a.Name = "Two"
-	put(t, x, a, 3)
-	require.Equal(t, 1, x.Dead())
-	x.Remove(a.ID)
-	require.Equal(t, 2, x.Dead())
-	require.Zero(t, x.Len())
+	words := func(n int) (text string) {
+		for i := range 500 {
+			text += fmt.Sprintf(" w%dx%d", n, i)
+		}
+		return text
+	}
+	changes := 0
+	for ; !x.Worn(); changes++ {
+		require.Less(t, changes, 1000)
+		a.Description = words(changes)
+		put(t, x, a, int64(changes))
+		put(t, x, a, int64(changes)) // of the same words, which is no change
+	}
+	require.Greater(t, changes, 50)
+	require.Equal(t, 1, x.Len())
+}
+
+// TestSearchesWhileAgentsChange is for the race detector, and finds nobody twice.
+func TestSearchesWhileAgentsChange(t *testing.T) {
+	t.Parallel()
+	x := agentindex.New()
+	const agents = 200
+	agent := func(n, words int) registry.Agent {
+		return registry.Agent{ID: idOf(n), Name: fmt.Sprint("Agent w", words, " common"), Tags: []string{"t"}, TrustScore: float64(words % 100)}
+	}
+	for n := range agents {
+		put(t, x, agent(n, n), 0)
+	}
+	x.Loaded()
+	var all sync.WaitGroup
+	for w := range 2 {
+		all.Go(func() {
+			for i := range 1000 {
+				n := (i*7 + w) % agents
+				switch i % 3 {
+				case 0:
+					put(t, x, agent(n, i), int64(i))
+				case 1:
+					x.Set(idOf(n), agentindex.Standing{Score: float64(i % 100)})
+				default:
+					x.Remove(idOf(n))
+				}
+			}
+		})
+		all.Go(func() {
+			q, err := registry.Query{Text: "comm", SkillTags: []string{"t"}, Limit: 100}.Normalize()
+			assert.NoError(t, err)
+			for range 300 {
+				seen := map[string]bool{}
+				found, total := x.Search(q, day)
+				assert.GreaterOrEqual(t, total, len(found))
+				for _, h := range found {
+					assert.False(t, seen[h.ID])
+					seen[h.ID] = true
+				}
+			}
+		})
+	}
+	all.Wait()
 }

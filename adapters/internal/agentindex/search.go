@@ -61,29 +61,23 @@ type search struct {
 
 // narrow finds who has all words and terms; false if nobody can.
 func (s *search) narrow() bool {
+	for n, w := range s.q.Words() {
+		if s.words[n] = s.x.beginLike(w); len(s.words[n]) == 0 {
+			return false
+		}
+	}
 	var sets []*roaring.Bitmap
 	either := func(lists ...*places) bool {
-		var any []*roaring.Bitmap
-		for _, l := range lists {
-			if l != nil {
-				any = append(any, l.set())
-			}
+		if set := union(lists); set != nil {
+			sets = append(sets, set)
+			return true
 		}
-		switch len(any) {
-		case 0:
-			return false
-		case 1:
-			sets = append(sets, any[0])
-		default:
-			sets = append(sets, roaring.FastOr(any...))
-		}
-		return true
+		return false
 	}
-	for n, w := range s.q.Words() {
-		s.words[n] = s.x.beginLike(w)
+	for _, alike := range s.words {
 		var lists []*places
-		for _, v := range s.words[n] {
-			lists = append(lists, &v.any)
+		for _, w := range alike {
+			lists = append(lists, &w.any)
 		}
 		if !either(lists...) {
 			return false
@@ -110,6 +104,33 @@ func (s *search) narrow() bool {
 		s.match = roaring.FastAnd(sets...)
 	}
 	return true
+}
+
+// union is who is in any of the lists; nil if there are none. It is not to be changed.
+func union(lists []*places) *roaring.Bitmap {
+	var sets []*roaring.Bitmap
+	var few []uint32
+	for _, l := range lists {
+		switch {
+		case l == nil:
+		case l.many != nil:
+			sets = append(sets, l.many)
+		default:
+			few = append(few, l.few...)
+		}
+	}
+	if len(few) > 0 {
+		slices.Sort(few)
+		sets = append(sets, roaring.BitmapOf(slices.Compact(few)...))
+	}
+	switch len(sets) {
+	case 0:
+		return nil
+	case 1:
+		return sets[0]
+	default:
+		return roaring.FastOr(sets...)
+	}
 }
 
 func (s *search) candidates() int {
@@ -215,7 +236,7 @@ type stretch struct {
 }
 
 func (s *search) stretch(offset int) *stretch {
-	t := &stretch{s: s, most: offset + s.q.Limit}
+	t := &stretch{s: s, most: min(offset, s.candidates()) + s.q.Limit}
 	if s.q.After != nil {
 		t.after, t.id = &item{key: s.keyOfPlace(*s.q.After)}, s.q.After.ID
 	}
@@ -312,10 +333,18 @@ func (s *search) relevance(found []uint32) []int {
 	for _, alike := range s.words {
 		fields := make([]uint8, len(found))
 		for _, w := range alike {
-			visit(roaring.And(w.any.set(), set), func(p uint32) bool {
-				fields[nth[p]] |= w.fields(p)
-				return true
-			})
+			if w.any.many != nil {
+				visit(roaring.And(w.any.many, set), func(p uint32) bool {
+					fields[nth[p]] |= w.fields(p)
+					return true
+				})
+				continue
+			}
+			for _, p := range w.any.few {
+				if i, ok := nth[p]; ok {
+					fields[i] |= w.fields(p)
+				}
+			}
 		}
 		for i, f := range fields {
 			for _, in := range []struct {

@@ -1,9 +1,11 @@
 package bunstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -22,12 +24,13 @@ import (
 const DefaultMarket = 2_000_000
 
 const (
-	marketLot   = 2_000                  // agents that are loaded at a time
-	movedLot    = 500                    // changes that are read at a time
+	marketLot   = 500                    // agents that are read at a time
+	movedLot    = 1_000                  // changes that are
 	marketGrace = 100 * time.Millisecond // that a search waits for a market that may be a small one
-	marketRetry = time.Second            // after which it is loaded again, if it could not be
+	followGrace = 2 * time.Second        // that it waits for what has changed
+	followEvery = 5 * time.Second        // if nobody searches
+	marketRetry = time.Second            // after which the market is loaded again, if it could not be
 	marketLimit = 30 * time.Second       // for one read
-	manyDead    = 10_000                 // places in the index that are worth making it anew
 )
 
 const marketColumns = `a.id, a.version, a.price, a.trust_score, a.trust_bound, a.latency_ms, a.featured, a.status, a.last_heartbeat, a.deleted_at`
@@ -35,10 +38,11 @@ const marketColumns = `a.id, a.version, a.price, a.trust_score, a.trust_bound, a
 const marketText = `, a.created_at, a.effective_category, a.tags, a.skills, a.search_name, a.search_skills, a.search_description`
 
 var (
-	qMark = hot(`SELECT {mark}`)
+	qMark = hot(`SELECT {mark}, {seen}`)
 	// One row at least, which has the mark.
-	qMoved = hot(`SELECT {mark}, m.moved, m.agent_id, ` + marketColumns + ` FROM (SELECT 1 AS one) AS o
-		LEFT JOIN (SELECT moved, agent_id FROM agent_moves WHERE (moved, agent_id) > (?, ?) ORDER BY moved, agent_id LIMIT ?) AS m ON 1 = 1
+	qMoved = hot(`SELECT {mark}, {seen}, m.moved, m.agent_id, m.renewed, ` + marketColumns + ` FROM (SELECT 1 AS one) AS o
+		LEFT JOIN (SELECT moved, agent_id, CASE WHEN {unseen renewed} THEN 1 ELSE 0 END AS renewed FROM agent_moves
+			WHERE (moved, agent_id) > (?, ?) AND {unseen moved} ORDER BY moved, agent_id LIMIT ?) AS m ON 1 = 1
 		LEFT JOIN agents AS a ON a.id = m.agent_id ORDER BY m.moved, m.agent_id`)
 	qMarket = hot(`SELECT ` + marketColumns + marketText + ` FROM agents AS a WHERE a.id > ? ORDER BY a.id LIMIT ?`)
 )
@@ -47,27 +51,40 @@ var (
 type market struct {
 	store *Store
 	most  int // agents; of more there is no index
+	ctx   context.Context
+	stop  context.CancelFunc
+	turns chan struct{} // of searches, which take all of a processor
 
 	mu      sync.Mutex
 	shelf   *shelf        // nil: there is none yet
 	loading chan struct{} // closed when it ends; nil: nobody is at it
-	began   time.Time     // the loading, or the last one that failed
+	began   time.Time     // the loading, or the last one
 	never   bool          // there will be no index
 	failed  error         // of the last loading
 	next    *ride         // for who comes now
 	riding  bool
+	rode    time.Time // the last ride
 }
 
-// shelf is an index and up to where it knows of changes, which only rides move.
+// shelf is an index and up to where it knows of changes, which only rides move: what the database has seen at the last reading, and a number
+// that no change is below which it had not.
 type shelf struct {
 	index *agentindex.Index
 	mark  int64
+	seen  string
 }
 
 // ride is a reading of what has changed, for all who wait for it.
 type ride struct {
-	done chan struct{}
-	err  error
+	done  chan struct{}
+	shelf *shelf // that knows it
+	err   error
+}
+
+func newMarket(s *Store, most int) *market {
+	m := &market{store: s, most: most, turns: make(chan struct{}, 2*runtime.GOMAXPROCS(0))}
+	m.ctx, m.stop = context.WithCancel(context.Background())
+	return m
 }
 
 // standingRow is what marketColumns reads.
@@ -125,16 +142,18 @@ func (m *market) discover(ctx context.Context, q registry.Query, now time.Time) 
 	if byOneIndex(q) || !m.ready(ctx) {
 		return nil, 0, false, nil
 	}
-	if err := m.catchUp(ctx); err != nil {
+	s, err := m.catchUp(ctx)
+	if err != nil {
 		return nil, 0, false, ctx.Err() // the database may know better
 	}
-	m.mu.Lock()
-	s := m.shelf
-	m.mu.Unlock()
-	if s == nil {
-		return nil, 0, false, nil
+	select {
+	case m.turns <- struct{}{}:
+	case <-ctx.Done():
+		return nil, 0, false, ctx.Err()
 	}
 	found, total := s.index.Search(q, now)
+	<-m.turns
+	m.store.counts.remembered.Add(1)
 	out, err = m.read(ctx, found)
 	return out, total, true, err
 }
@@ -149,13 +168,11 @@ func (m *market) read(ctx context.Context, found []agentindex.Hit) ([]registry.A
 	all := make(map[string]registry.Agent, len(found))
 	var unknown []string
 	for _, h := range found {
-		a, ok := m.store.agents.get(h.ID, h.Version)
-		if !ok {
+		if a, ok := m.store.agents.get(h.ID, h.Version); ok {
+			all[h.ID] = a
+		} else {
 			unknown = append(unknown, h.ID)
-			continue
 		}
-		a.TrustScore, a.TrustBound, a.Latency, a.Featured = h.Score, h.Bound, time.Duration(h.Latency)*time.Millisecond, h.Featured
-		all[h.ID] = a
 	}
 	err := m.some(ctx, "SELECT "+agentColumns, unknown, func(scan func(...any) error) error {
 		var r agentRow
@@ -171,7 +188,8 @@ func (m *market) read(ctx context.Context, found []agentindex.Hit) ([]registry.A
 	})
 	out := make([]registry.Agent, 0, len(found))
 	for _, h := range found {
-		if a, there := all[h.ID]; there {
+		if a, there := all[h.ID]; there { // with what it was found by, which changes without a new version
+			a.TrustScore, a.TrustBound, a.Latency, a.Featured = h.Score, h.Bound, time.Duration(h.Latency)*time.Millisecond, h.Featured
 			out = append(out, a)
 		}
 	}
@@ -182,7 +200,7 @@ func (m *market) read(ctx context.Context, found []agentindex.Hit) ([]registry.A
 func (m *market) some(ctx context.Context, what string, ids []string, visit func(scan func(...any) error) error) error {
 	for len(ids) > 0 {
 		lot := 1
-		for lot < len(ids) && lot < 64 {
+		for lot < len(ids) && lot < 512 {
 			lot *= 8
 		}
 		n := min(lot, len(ids))
@@ -262,79 +280,112 @@ func (m *market) load() {
 		s, err := m.all()
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		switch {
-		case err == nil:
-			m.shelf = s
-		case errors.Is(err, errTooMany), errors.Is(err, agentindex.ErrID):
-			m.never, m.shelf = true, nil
-		}
+		m.settle(s, err)
 		m.loading, m.failed = nil, err
 		close(loading)
 	}()
 }
 
-var errTooMany = errors.New("store: more agents than are kept in memory")
+// settle puts the shelf up, or gives up for good if it cannot hold what there is; m is locked.
+func (m *market) settle(s *shelf, err error) {
+	switch {
+	case err == nil:
+		if m.shelf == nil {
+			go m.keepUp()
+		}
+		m.shelf = s
+		m.store.counts.markets.Add(1)
+	case errors.Is(err, errTooMany), errors.Is(err, agentindex.ErrID):
+		m.never, m.shelf, m.failed = true, nil, err
+	}
+}
 
-// all reads all agents, a lot at a time.
+// keepUp rides now and then while nobody searches, so that the next search has little to read.
+func (m *market) keepUp() {
+	t := time.NewTicker(followEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-m.ctx.Done():
+			return
+		case <-t.C:
+		}
+		m.mu.Lock()
+		gone, idle := m.shelf == nil, time.Since(m.rode) >= followEvery
+		m.mu.Unlock()
+		if gone {
+			return
+		}
+		if idle {
+			_, _ = m.catchUp(m.ctx) // the next search tries again
+		}
+	}
+}
+
+var (
+	errTooMany = errors.New("store: more agents than are kept in memory")
+	errBehind  = errors.New("store: not all changes of agents are read yet")
+	errOther   = errors.New("store: the database knows less than it did")
+)
+
+// all reads all agents, a lot at a time, and then what has changed meanwhile.
 func (m *market) all() (*shelf, error) {
 	s := &shelf{index: agentindex.New()}
-	if err := m.reading(func(ctx context.Context, c *session) error { return c.row(ctx, qMark, nil, &s.mark) }); err != nil {
+	if err := m.reading(func(ctx context.Context, c *session) error { return c.row(ctx, qMark, nil, &s.mark, &s.seen) }); err != nil {
 		return nil, err
 	}
-	for last, more := "", true; more; {
-		var lot []marketRow
+	for last, n := "", marketLot; n == marketLot; {
+		var bad error
 		err := m.reading(func(ctx context.Context, c *session) error {
-			lot = lot[:0]
-			return c.each(ctx, qMarket, []any{last, marketLot}, func(scan func(...any) error) error {
+			from := last // if it is read again
+			n, bad = 0, nil
+			return c.each(ctx, qMarket, []any{from, marketLot}, func(scan func(...any) error) error {
 				var r marketRow
-				err := scan(r.dest()...)
-				lot = append(lot, r)
-				return err
+				if err := scan(r.dest()...); err != nil {
+					return err
+				}
+				n, last = n+1, r.id.String
+				bad = cmp.Or(bad, s.put(&r))
+				return nil
 			})
 		})
-		if err != nil {
+		if err = cmp.Or(err, bad); err != nil {
 			return nil, err
-		}
-		if err := s.put(lot); err != nil {
-			return nil, err
-		}
-		if more = len(lot) == marketLot; more {
-			last = lot[len(lot)-1].id.String
 		}
 		if s.index.Len() > m.most {
 			return nil, errTooMany
 		}
 	}
 	s.index.Loaded()
+	for range 3 { // each takes less than what was before
+		if err := m.follow(s); err != nil {
+			return nil, err
+		}
+	}
 	return s, nil
 }
 
-func (s *shelf) put(rows []marketRow) error {
-	for _, r := range rows {
-		if r.deletedAt.Valid {
-			s.index.Remove(r.id.String)
-			continue
-		}
-		a, err := r.agent()
-		if err == nil {
-			err = s.index.Put(a)
-		}
-		if err != nil {
-			return err
-		}
+func (s *shelf) put(r *marketRow) error {
+	if r.deletedAt.Valid {
+		s.index.Remove(r.id.String)
+		return nil
 	}
-	return nil
+	a, err := r.agent()
+	if err != nil {
+		return err
+	}
+	return s.index.Put(a)
 }
 
 // reading reads for more than one caller, and so for none of their contexts.
 func (m *market) reading(fn func(ctx context.Context, c *session) error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), marketLimit)
+	ctx, cancel := context.WithTimeout(m.ctx, marketLimit)
 	defer cancel()
 	return m.store.readers.do(ctx, fn)
 }
 
-// catchUp has the index know what was committed before the call.
-func (m *market) catchUp(ctx context.Context) error {
+// catchUp returns a shelf that knows what was committed before the call; errBehind if that takes long.
+func (m *market) catchUp(ctx context.Context) (*shelf, error) {
 	m.mu.Lock()
 	r := m.next
 	if r == nil {
@@ -346,11 +397,15 @@ func (m *market) catchUp(ctx context.Context) error {
 		go m.ride()
 	}
 	m.mu.Unlock()
+	patience := time.NewTimer(followGrace)
+	defer patience.Stop()
 	select {
 	case <-r.done:
-		return r.err
+		return r.shelf, r.err
+	case <-patience.C:
+		return nil, errBehind
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
 }
 
@@ -358,16 +413,18 @@ func (m *market) catchUp(ctx context.Context) error {
 func (m *market) ride() {
 	for {
 		m.mu.Lock()
-		r, s := m.next, m.shelf
+		r := m.next
 		m.next = nil
 		if r == nil {
 			m.riding = false
 			m.mu.Unlock()
 			return
 		}
+		r.shelf, m.rode = m.shelf, time.Now()
 		m.mu.Unlock()
-		if s != nil {
-			r.err = m.follow(s)
+		if r.err = errBehind; r.shelf != nil {
+			r.err = m.follow(r.shelf)
+			m.tend(r.shelf, r.err)
 		}
 		close(r.done)
 	}
@@ -375,75 +432,90 @@ func (m *market) ride() {
 
 // follow reads what has changed.
 func (m *market) follow(s *shelf) error {
+	for lots := 2; lots > 1; { // what comes in between lots may be behind where the next one begins
+		var err error
+		if lots, err = m.moved(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// moved reads what has not been seen, in as many lots as it takes.
+func (m *market) moved(s *shelf) (lots int, err error) {
 	type change struct {
-		mark, moved sql.NullInt64
-		id          sql.NullString
+		mark           int64
+		seen           string
+		moved, renewed sql.NullInt64
+		id             sql.NullString
 		standingRow
 	}
-	mark, from, last := int64(-1), s.mark, ""
-	var renewed []string
-	for more := true; more; {
+	var first *change
+	for from, last, more := s.mark, "", true; more; lots++ {
 		var lot []change
 		err := m.reading(func(ctx context.Context, c *session) error {
 			lot = lot[:0]
-			return c.each(ctx, qMoved, []any{from, last, movedLot}, func(scan func(...any) error) error {
+			return c.each(ctx, qMoved, []any{s.seen, from, last, s.seen, movedLot}, func(scan func(...any) error) error {
 				var r change
-				err := scan(append([]any{&r.mark, &r.moved, &r.id}, r.dest()...)...)
+				err := scan(append([]any{&r.mark, &r.seen, &r.moved, &r.id, &r.renewed}, r.dest()...)...)
 				lot = append(lot, r)
 				return err
 			})
 		})
 		if err != nil {
-			return err
+			return lots, err
 		}
+		if first == nil {
+			if first = &lot[0]; first.mark < s.mark {
+				return lots, errOther
+			}
+		}
+		var renewed []string
 		for _, r := range lot {
 			switch {
 			case !r.id.Valid: // nothing has changed
 			case !r.standingRow.id.Valid || r.deletedAt.Valid:
 				s.index.Remove(r.id.String)
-			case !s.index.Set(r.id.String, r.standing()):
+			case !s.index.Set(r.id.String, r.standing()) || r.renewed.Int64 != 0:
 				renewed = append(renewed, r.id.String)
 			}
 		}
-		if mark < 0 { // what comes after that is read the next time
-			mark = lot[0].mark.Int64
+		var bad error
+		err = m.some(m.ctx, "SELECT "+marketColumns+marketText, renewed, func(scan func(...any) error) error {
+			var r marketRow
+			if err := scan(r.dest()...); err != nil {
+				return err
+			}
+			bad = cmp.Or(bad, s.put(&r))
+			return nil
+		})
+		if err = cmp.Or(err, bad); err != nil {
+			return lots, err
 		}
 		if more = len(lot) == movedLot; more {
 			from, last = lot[len(lot)-1].moved.Int64, lot[len(lot)-1].id.String
 		}
 	}
-	var rows []marketRow
-	ctx, cancel := context.WithTimeout(context.Background(), marketLimit)
-	defer cancel()
-	err := m.some(ctx, "SELECT "+marketColumns+marketText, renewed, func(scan func(...any) error) error {
-		var r marketRow
-		err := scan(r.dest()...)
-		rows = append(rows, r)
-		return err
-	})
-	if err == nil {
-		err = s.put(rows)
-	}
-	if err == nil {
-		s.mark = mark
-	}
-	m.tend(s, err)
-	return err
+	s.mark, s.seen = first.mark, first.seen // what has come after that is read the next time
+	return lots, nil
 }
 
-// tend gives the index up when it cannot hold what there is, and makes it anew when most of it is of no use any more.
+// tend gives the index up when it cannot hold what there is, and makes it anew when most of it is of no use any more or it is that of another database.
 func (m *market) tend(s *shelf, err error) {
-	living, dead := s.index.Len(), s.index.Dead()
-	if living > m.most {
+	if s.index.Len() > m.most {
 		err = errTooMany
 	}
+	worn := s.index.Worn()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	switch {
-	case m.shelf != s:
-	case errors.Is(err, errTooMany), errors.Is(err, agentindex.ErrID):
-		m.never, m.shelf, m.failed = true, nil, err
-	case dead > max(manyDead, living) && m.loading == nil:
+	if m.shelf != s {
+		return
+	}
+	m.settle(s, cmp.Or(err, errBehind)) // which there is no need to put up again
+	if errors.Is(err, errOther) {
+		m.shelf = nil
+	}
+	if (worn || m.shelf == nil) && !m.never && m.loading == nil && time.Since(m.began) > marketRetry {
 		m.load()
 	}
 }

@@ -79,8 +79,10 @@ type Dialect struct {
 	// Lost tells that the connection is gone. A COMMIT that ends so may have happened.
 	Lost func(error) bool
 
-	// Mark is an expression: what agent_moves has of all changes that are not seen yet is at least that.
-	Mark string
+	// What of agent_moves is seen. Mark is an expression of a number that all changes which are not seen yet have at least, Seen a text that says
+	// all, and Unseen a condition on a change's number and an earlier Seen, its parameter.
+	Mark, Seen string
+	Unseen     func(number string) string
 	// Text narrows discovery to agents that may match all words, by means of an index that is joined to agents AS a. It may let
 	// too many pass. "" is all of them. nil: there is no such index.
 	Text func(words []string) (from, where string, args []any)
@@ -133,7 +135,7 @@ type Store struct {
 	agents    agentCache
 	market    *market
 	plans     planCache
-	counts    struct{ commits, roundTrips atomic.Int64 }
+	counts    struct{ commits, roundTrips, remembered, markets atomic.Int64 }
 
 	queue   chan *request
 	writers sync.WaitGroup
@@ -172,7 +174,7 @@ func New(cfg Config) *Store {
 		s.cfg.Read, s.cfg.Write = cfg.Read.WithQueryHook(hook{s}), cfg.Write.WithQueryHook(hook{s})
 	}
 	s.readers = newReaders(s, cfg.Readers)
-	s.market = &market{store: s, most: cfg.Market}
+	s.market = newMarket(s, cfg.Market)
 	s.reads = newViews(s.readers).reads()
 	s.reads.Audit = &audits{s.readers, &horizon{}}
 	s.reads.Stats = &stats{s.readers, &totals{now: time.Now}}
@@ -191,6 +193,7 @@ func New(cfg Config) *Store {
 func (s *Store) Close() error {
 	s.once.Do(func() {
 		close(s.closing)
+		s.market.stop()
 		<-s.stopped
 		s.readers.close()
 	})
@@ -204,11 +207,13 @@ func (s *Store) Read() ports.Reads { return s.reads }
 type Stats struct {
 	Commits    int64 // of transactions, each of one unit of work or more
 	RoundTrips int64 // in which statements were sent, BEGIN and COMMIT among them; not those that prepare one for the first time
+	Remembered int64 // searches that were answered in memory
+	Markets    int64 // times that the agents were loaded for them
 }
 
 // Stats returns the counts up to now.
 func (s *Store) Stats() Stats {
-	return Stats{Commits: s.counts.commits.Load(), RoundTrips: s.counts.roundTrips.Load()}
+	return Stats{Commits: s.counts.commits.Load(), RoundTrips: s.counts.roundTrips.Load(), Remembered: s.counts.remembered.Load(), Markets: s.counts.markets.Load()}
 }
 
 // Ping implements ports.Store: it reads from the schema. One statement.
@@ -227,7 +232,8 @@ var qPing = hot(`SELECT 1 FROM users LIMIT 1`)
 
 // compile puts the dialect's words into a statement.
 func (d Dialect) compile(text string) string {
-	text = strings.NewReplacer("{lock}", d.Lock, "{skip}", d.Skip, "{logs}", d.Logs, "{transfers}", d.Transfers, "{index}", d.Index, "{mark}", d.Mark).Replace(text)
+	text = strings.NewReplacer("{lock}", d.Lock, "{skip}", d.Skip, "{logs}", d.Logs, "{transfers}", d.Transfers, "{index}", d.Index, "{mark}", d.Mark, "{seen}", d.Seen,
+		"{unseen renewed}", d.Unseen("renewed"), "{unseen moved}", d.Unseen("moved")).Replace(text)
 	if !d.Numbered {
 		return text
 	}
