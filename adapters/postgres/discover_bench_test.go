@@ -17,7 +17,7 @@ import (
 	"github.com/nexus-protocol/nexus/adapters/postgres/postgrestest"
 )
 
-// explain shows the plans of what the store asks for a word and a category, for what begins like it, for a word with state and price, for a
+// explain shows the plans of what the store asks: who has moved since, where the market is in memory, and, where it is not, for a word and a category, for what begins like it, for a word with state and price, for a
 // skill, for a category, and along the order.
 func explain(b *testing.B, db *sql.DB) {
 	b.Helper()
@@ -27,6 +27,9 @@ func explain(b *testing.B, db *sql.DB) {
 	}
 	some := markettest.Word(500)
 	for _, query := range []string{
+		`SELECT m.agent_id, a.trust_score FROM (SELECT moved, agent_id FROM agent_moves WHERE (moved, agent_id) > (pg_snapshot_xmin(pg_current_snapshot())::text::bigint, '')
+	AND moved < pg_snapshot_xmax(pg_current_snapshot())::text::bigint AND NOT pg_visible_in_snapshot(moved::text::xid8, pg_current_snapshot()) ORDER BY moved, agent_id LIMIT 1000) AS m
+	LEFT JOIN agents AS a ON a.id = m.agent_id`,
 		found("'~"+some+"':* & '~=cat7'", ""),
 		found("'~^"+some[:2]+"'", ""),
 		found("'~"+some+"':*", " AND i.price <= 2000 AND i.status = 'online' AND (i.last_heartbeat IS NULL OR i.last_heartbeat > 0)"),

@@ -50,11 +50,6 @@ type Hit struct {
 	Standing
 }
 
-// The score's bands, each one point wide: an agent's changes seldom, and a search for the best looks at the upper ones only.
-const bands = 101
-
-func bandOf(score float64) int { return min(max(int(score), 0), bands-1) }
-
 type id [16]byte
 
 // Index is safe for concurrent use. An agent has a place, a number that grows with each one that is put in: one whose words change
@@ -90,19 +85,17 @@ type Index struct {
 	tags       map[string]*places
 	skills     map[string]*places
 	categories map[string]*places
-	band       [bands]*roaring.Bitmap // of living agents
+
+	orders map[registry.Sort]*order
+	fitted int // how many agents there were when the orders' bands were made
 }
 
 // New makes an empty index, to be loaded by Put and then told so.
 func New() *Index {
-	x := &Index{
+	return &Index{
 		loading: true, seed: maphash.MakeSeed(), at: map[id]uint32{}, words: map[string]*word{}, beginnings: map[string]*word{}, alike: map[string][]string{},
-		tags: map[string]*places{}, skills: map[string]*places{}, categories: map[string]*places{},
+		tags: map[string]*places{}, skills: map[string]*places{}, categories: map[string]*places{}, orders: orders(),
 	}
-	for i := range x.band {
-		x.band[i] = roaring.New()
-	}
-	return x
 }
 
 // Loaded ends the loading. Before it nothing is found.
@@ -110,6 +103,7 @@ func (x *Index) Loaded() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.loading = false
+	x.fit()
 	for _, of := range []map[string]*places{x.tags, x.skills, x.categories} {
 		for _, l := range of {
 			l.settle()
@@ -167,7 +161,6 @@ func (x *Index) Put(a Agent) error {
 	x.status, x.beat, x.version, x.featured = append(x.status, codeOf(a.Status)), append(x.beat, a.Heartbeat), append(x.version, a.Version), append(x.featured, a.Featured)
 	x.latency = append(x.latency, a.Latency)
 	x.sum = append(x.sum, sum)
-	x.band[bandOf(a.Score)].Add(p)
 	entries := x.read(p, a.Text) + len(a.Tags) + len(a.Skills) + 1
 	x.entries = append(x.entries, int32(entries)) //nolint:gosec // an agent's words are some thousands
 	x.living += entries
@@ -180,7 +173,23 @@ func (x *Index) Put(a Agent) error {
 	if a.Category != "" {
 		list(x.categories, a.Category).add(p, x.loading)
 	}
+	switch {
+	case x.loading:
+	case len(x.at) > 4*max(x.fitted, some/4):
+		x.fit()
+	default:
+		x.place(p)
+	}
 	return nil
+}
+
+// place puts an agent into the orders' bands.
+func (x *Index) place(p uint32) {
+	if !x.loading {
+		for _, o := range x.orders {
+			o.put(x, p)
+		}
+	}
 }
 
 // Set tells how an agent stands now whose words are as they were; known is false if it is not there.
@@ -210,16 +219,17 @@ func (x *Index) kill(key id, p uint32) {
 	delete(x.at, key)
 	x.alive[p] = false
 	x.living, x.dead = x.living-int(x.entries[p]), x.dead+int(x.entries[p])
-	x.band[bandOf(x.score[p])].Remove(p)
+	if !x.loading {
+		for _, o := range x.orders {
+			o.remove(p)
+		}
+	}
 }
 
 func (x *Index) stand(p uint32, s Standing) {
-	if from, to := bandOf(x.score[p]), bandOf(s.Score); from != to {
-		x.band[from].Remove(p)
-		x.band[to].Add(p)
-	}
 	x.score[p], x.bound[p], x.price[p], x.status[p], x.beat[p], x.version[p], x.featured[p] = s.Score, s.Bound, s.Price, codeOf(s.Status), s.Heartbeat, s.Version, s.Featured
 	x.latency[p] = s.Latency
+	x.place(p)
 }
 
 func (x *Index) hit(p uint32) Hit {

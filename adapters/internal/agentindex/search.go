@@ -2,7 +2,6 @@ package agentindex
 
 import (
 	"cmp"
-	"math"
 	"slices"
 	"time"
 
@@ -11,8 +10,8 @@ import (
 	"github.com/nexus-protocol/nexus/domain/registry"
 )
 
-// some is how many agents may be looked at one by one; of more, those with the best scores are looked at first.
-const some = 16_384
+// some is how many candidates are sorted into bands one by one; of more, the bands are intersected with them, the first ones first.
+const some = 65_536
 
 // Search finds the stretch of agents that a normalized query asks for, and how many it finds in all, as ports.AgentReader has it.
 func (x *Index) Search(q registry.Query, now time.Time) (found []Hit, total int) {
@@ -26,18 +25,18 @@ func (x *Index) Search(q registry.Query, now time.Time) (found []Hit, total int)
 	if x.loading || !s.narrow() {
 		return nil, 0
 	}
+	s.by(q.Sort)
+	all := s.count()
+	total = len(all)
 	var page []item
-	switch n := s.candidates(); {
-	case n <= some || q.Sort == registry.SortPrice || q.Sort == registry.SortNewest:
-		page, total = s.each()
-	default:
-		var all []uint32
-		if all, total = s.count(); total <= registry.CountLimit { // which are all there are
-			page = s.ordered(all)
-		} else {
-			if page = s.best(); len(page) == q.Limit { // and there may be more
-				total = max(total, q.Offset+q.Limit+1)
-			}
+	if total <= registry.CountLimit { // which are all there are
+		page = s.ordered(all)
+	} else {
+		if q.Sort == registry.SortRelevance {
+			s.q.Sort = registry.SortTrust
+		}
+		if page = s.stretchOf(); len(page) == q.Limit && q.After == nil { // and there may be more
+			total = max(total, q.Offset+q.Limit+1)
 		}
 	}
 	for _, i := range page {
@@ -50,13 +49,18 @@ func (x *Index) Search(q registry.Query, now time.Time) (found []Hit, total int)
 type search struct {
 	x     *Index
 	q     registry.Query
-	words [][]*word              // of each word of the query, those that begin so
-	match *roaring.Bitmap        // those that have all words and terms, some of them dead; nil: all
-	bands [bands]*roaring.Bitmap // of them, as far as they were looked at
+	words [][]*word       // of each word of the query, those that begin so
+	match *roaring.Bitmap // those that have all words and terms, some of them dead; nil: all
 
 	want       uint8 // status
 	slowest    int64 // milliseconds; 0: any
 	late, gone int64 // heartbeats up to then are too old
+
+	order  *order
+	last   int               // band that may have some who fit
+	sets   []*roaring.Bitmap // the candidates in the bands, as far as they were looked at
+	sorted []uint32          // or the candidates by band, if they are some
+	ends   [nowhere]int      // and where each band of them ends
 }
 
 // narrow finds who has all words and terms; false if nobody can.
@@ -133,11 +137,81 @@ func union(lists []*places) *roaring.Bitmap {
 	}
 }
 
-func (s *search) candidates() int {
-	if s.match == nil {
-		return len(s.x.ids)
+// by has the candidates looked at in the bands of an order, that of trust for relevance.
+func (s *search) by(sort registry.Sort) {
+	s.order = s.x.orders[registry.SortTrust]
+	if o := s.x.orders[sort]; o != nil {
+		s.order = o
 	}
-	return int(s.match.GetCardinality())
+	s.last = len(s.order.bands) - 1
+	switch {
+	case sort == registry.SortPrice && s.q.MaxPrice != nil:
+		s.last = s.order.band(int64(*s.q.MaxPrice))
+	case s.order == s.x.orders[registry.SortTrust] && s.q.MinTrust != nil:
+		s.last = s.order.band(keyOfScore(*s.q.MinTrust))
+	}
+	s.sets = make([]*roaring.Bitmap, len(s.order.bands))
+	if s.match == nil || s.match.GetCardinality() > some {
+		return
+	}
+	var sizes [nowhere + 1]int
+	visit(s.match, func(p uint32) bool {
+		sizes[s.order.of[p]]++
+		return true
+	})
+	at := [nowhere + 1]int{}
+	for b, sum := 0, 0; b <= nowhere; b++ {
+		at[b] = sum
+		if sum += sizes[b]; b < nowhere {
+			s.ends[b] = sum
+		}
+	}
+	s.sorted = make([]uint32, s.match.GetCardinality())
+	visit(s.match, func(p uint32) bool {
+		b := s.order.of[p]
+		s.sorted[at[b]] = p
+		at[b]++
+		return true
+	})
+}
+
+// in visits the candidates of a band, all of which are alive, until it has seen enough.
+func (s *search) in(band int, see func(p uint32) (more bool)) {
+	if s.sorted != nil {
+		begin := 0
+		if band > 0 {
+			begin = s.ends[band-1]
+		}
+		for _, p := range s.sorted[begin:s.ends[band]] {
+			if !see(p) {
+				return
+			}
+		}
+		return
+	}
+	visit(s.set(band), see)
+}
+
+func (s *search) set(band int) *roaring.Bitmap {
+	switch {
+	case s.match == nil:
+		return s.order.bands[band]
+	case s.sets[band] == nil:
+		s.sets[band] = roaring.And(s.order.bands[band], s.match)
+	}
+	return s.sets[band]
+}
+
+// size is how many candidates a band has.
+func (s *search) size(band int) int {
+	switch {
+	case s.sorted == nil:
+		return int(s.set(band).GetCardinality())
+	case band == 0:
+		return s.ends[0]
+	default:
+		return s.ends[band] - s.ends[band-1]
+	}
 }
 
 // fits says whether a living agent that has all words and terms is also the rest of what is asked for.
@@ -196,22 +270,15 @@ func (s *search) compare(a, b item) int {
 	return s.x.ids[a.place].compare(s.x.ids[b.place])
 }
 
-// The keys, of an agent and of the place in the order that the query goes on from.
-func keyOfScore(score float64) int64 { return -int64(math.Float64bits(score)) } //nolint:gosec // scores are not negative, whose bits are in their order
-
+// keyOf is the key of an agent with that relevance.
 func (s *search) keyOf(p uint32, relevance int) int64 {
-	switch s.q.Sort {
-	case registry.SortPrice:
-		return int64(s.x.price[p])
-	case registry.SortNewest:
-		return -s.x.created[p]
-	case registry.SortRelevance:
+	if s.q.Sort == registry.SortRelevance {
 		return int64(-relevance)
-	default:
-		return keyOfScore(s.x.score[p])
 	}
+	return s.order.key(s.x, p)
 }
 
+// keyOfPlace is that of the place in the order that the query goes on from.
 func (s *search) keyOfPlace(at registry.Place) int64 {
 	switch s.q.Sort {
 	case registry.SortPrice:
@@ -236,7 +303,7 @@ type stretch struct {
 }
 
 func (s *search) stretch(offset int) *stretch {
-	t := &stretch{s: s, most: min(offset, s.candidates()) + s.q.Limit}
+	t := &stretch{s: s, most: min(offset, len(s.x.at)) + s.q.Limit}
 	if s.q.After != nil {
 		t.after, t.id = &item{key: s.keyOfPlace(*s.q.After)}, s.q.After.ID
 	}
@@ -268,48 +335,11 @@ func (t *stretch) from(offset int) []item {
 	return t.items[min(offset, len(t.items)):]
 }
 
-// each looks at every agent that has all words and terms.
-func (s *search) each() (page []item, total int) {
-	if s.q.Sort == registry.SortRelevance { // which may have to give way
-		var all []uint32
-		s.all(func(p uint32) { all = append(all, p) })
-		return s.ordered(all), len(all)
-	}
-	t := s.stretch(s.q.Offset)
-	s.all(func(p uint32) {
-		t.add(item{s.keyOf(p, 0), p})
-		total++
-	})
-	return t.from(s.q.Offset), total
-}
-
-// all visits all that fit.
-func (s *search) all(see func(p uint32)) {
-	if s.match == nil {
-		for p, alive := range s.x.alive {
-			if p := uint32(p); alive && s.fits(p) { //nolint:gosec // see Put
-				see(p)
-			}
-		}
-		return
-	}
-	visit(s.match, func(p uint32) bool {
-		if s.x.alive[p] && s.fits(p) {
-			see(p)
-		}
-		return true
-	})
-}
-
 // ordered is the stretch of those that were found.
 func (s *search) ordered(found []uint32) []item {
 	var weights []int
 	if s.q.Sort == registry.SortRelevance {
-		if len(found) > registry.CountLimit {
-			s.q.Sort = registry.SortTrust
-		} else {
-			weights = s.relevance(found)
-		}
+		weights = s.relevance(found)
 	}
 	t := s.stretch(s.q.Offset)
 	for i, p := range found {
@@ -360,58 +390,41 @@ func (s *search) relevance(found []uint32) []int {
 	return weights
 }
 
-// in is who of a band has all words and terms; all of them are alive.
-func (s *search) in(band int) *roaring.Bitmap {
-	if s.match == nil {
-		return s.x.band[band]
-	}
-	if s.bands[band] == nil {
-		s.bands[band] = roaring.And(s.x.band[band], s.match)
-	}
-	return s.bands[band]
-}
-
-func (s *search) lowest() int {
-	if s.q.MinTrust == nil {
-		return 0
-	}
-	return bandOf(*s.q.MinTrust)
-}
-
-// count collects those that fit, the best bands first, until there are more than are counted.
-func (s *search) count() (all []uint32, total int) {
-	for b := bands - 1; b >= s.lowest() && total <= registry.CountLimit; b-- {
-		visit(s.in(b), func(p uint32) bool {
+// count collects those that fit, the first bands first, until there are more than are counted.
+func (s *search) count() (all []uint32) {
+	for b := 0; b <= s.last && len(all) <= registry.CountLimit; b++ {
+		s.in(b, func(p uint32) bool {
 			if s.fits(p) {
 				all = append(all, p)
-				total++
 			}
-			return total <= registry.CountLimit
+			return len(all) <= registry.CountLimit
 		})
 	}
-	return all, total
+	return all
 }
 
-// best is the stretch in the order of trust.
-func (s *search) best() (page []item) {
-	s.q.Sort = registry.SortTrust
-	top, skip := bands-1, s.q.Offset
+// stretchOf is the stretch of more than are counted.
+func (s *search) stretchOf() (page []item) {
+	first, skip := 0, s.q.Offset
 	if s.q.After != nil {
-		top = bandOf(s.q.After.Trust)
+		first = s.order.band(s.keyOfPlace(*s.q.After))
 	}
-	want := s.q.Limit
-	for b := top; b >= s.lowest() && len(page) < want; b-- {
-		in := s.in(b)
-		if s.q.After == nil && s.q.MinTrust == nil && s.q.MaxPrice == nil && s.q.MaxLatency == nil && s.q.Status == "" { // all of the band fit
-			if n := int(in.GetCardinality()); n <= skip {
+	allFit := s.q.After == nil && s.q.MinTrust == nil && s.q.MaxPrice == nil && s.q.MaxLatency == nil && s.q.Status == ""
+	for b := first; b <= s.last && len(page) < s.q.Limit; b++ {
+		if allFit {
+			if n := s.size(b); n <= skip {
 				skip -= n
 				continue
 			}
 		}
 		t := s.stretch(skip)
-		visit(in, func(p uint32) bool {
+		alike := s.order.alike(b)
+		s.in(b, func(p uint32) bool {
+			if alike && len(t.items) >= t.most && p < s.x.upto { // who comes after those that were met
+				return true
+			}
 			if s.fits(p) {
-				t.add(item{keyOfScore(s.x.score[p]), p})
+				t.add(item{s.order.key(s.x, p), p})
 			}
 			return true
 		})
@@ -419,5 +432,5 @@ func (s *search) best() (page []item) {
 		page = append(page, t.from(skip)...)
 		skip = max(0, skip-n)
 	}
-	return page[:min(want, len(page))]
+	return page[:min(s.q.Limit, len(page))]
 }

@@ -139,7 +139,7 @@ func (r *marketRow) agent() (agentindex.Agent, error) {
 // discover answers a query; ok is false where the database has to. One statement, and another where not all that were found are
 // remembered.
 func (m *market) discover(ctx context.Context, q registry.Query, now time.Time) (out []registry.Agent, total int, ok bool, err error) {
-	if byOneIndex(q) || !m.ready(ctx) {
+	if !m.ready(ctx) {
 		return nil, 0, false, nil
 	}
 	s, err := m.catchUp(ctx)
@@ -156,11 +156,6 @@ func (m *market) discover(ctx context.Context, q registry.Query, now time.Time) 
 	m.store.counts.remembered.Add(1)
 	out, err = m.read(ctx, found)
 	return out, total, true, err
-}
-
-// byOneIndex tells the queries that a database answers along an index of prices or ages, and which would have the memory look at everything.
-func byOneIndex(q registry.Query) bool {
-	return q.MaxLatency == nil && (q.Sort == registry.SortPrice || q.Sort == registry.SortNewest) && len(q.Words()) == 0 && len(q.SkillTags) == 0 && q.SkillID == "" && q.Category == ""
 }
 
 // read fetches what was found, but for what has been deleted meanwhile.
