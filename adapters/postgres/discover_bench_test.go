@@ -17,8 +17,8 @@ import (
 	"github.com/nexus-protocol/nexus/adapters/postgres/postgrestest"
 )
 
-// explain shows the plans of what the store asks: who has moved since, where the market is in memory, and, where it is not, for a word and a category, for what begins like it, for a word with state and price, for a
-// skill, for a category, and along the order.
+// explain shows the plans of what the store asks: who has moved since, where the market is in memory, and, where it is not, for a word and a
+// category, for what begins like it, for a word with state and price, for a skill, for a category, and along the order.
 func explain(b *testing.B, db *sql.DB) {
 	b.Helper()
 	found := func(entries, also string) string {
