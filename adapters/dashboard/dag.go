@@ -52,7 +52,7 @@ const (
 
 var (
 	across = measures{node: 184, along: 56, beside: 22, lane: 6, label: 20, sub: 22}
-	down   = measures{down: true, node: 152, along: 38, beside: 12, lane: 2, label: 16, sub: 17} // two beside each other fit a phone
+	down   = measures{down: true, node: 152, along: 38, beside: 12, lane: 2, label: 15, sub: 17} // two beside each other fit a phone
 )
 
 // draw lays steps out in columns from left to right, each as far left as what it waits for allows. Dependencies that are
