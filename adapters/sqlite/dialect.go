@@ -24,7 +24,7 @@ func dialect() bunstore.Dialect {
 		},
 		Lost: func(error) bool { return false }, // there is no connection that could be
 		Text: candidates, Mark: nextMove, Seen: "CAST(" + nextMove + " AS TEXT)",
-		Unseen: func(number string) string { return "(" + number + " >= CAST(? AS INTEGER))" },
+		Unseen: "({number} >= CAST(? AS INTEGER))",
 		// A CROSS join goes from its left to its right.
 		Logs: "CROSS JOIN task_events e WHERE e.task_id = p.id AND e.seq > p.seq",
 	}

@@ -82,7 +82,7 @@ type Dialect struct {
 	// What of agent_moves is seen. Mark is an expression of a number that all changes which are not seen yet have at least, Seen a text that says
 	// all, and Unseen a condition on a change's number and an earlier Seen, its parameter.
 	Mark, Seen string
-	Unseen     func(number string) string
+	Unseen     string // the number is {number}
 	// Text narrows discovery to agents that may match all words, by means of an index that is joined to agents AS a. It may let
 	// too many pass. "" is all of them. nil: there is no such index.
 	Text func(words []string) (from, where string, args []any)
@@ -233,7 +233,7 @@ var qPing = hot(`SELECT 1 FROM users LIMIT 1`)
 // compile puts the dialect's words into a statement.
 func (d Dialect) compile(text string) string {
 	text = strings.NewReplacer("{lock}", d.Lock, "{skip}", d.Skip, "{logs}", d.Logs, "{transfers}", d.Transfers, "{index}", d.Index, "{mark}", d.Mark, "{seen}", d.Seen,
-		"{unseen renewed}", d.Unseen("renewed"), "{unseen moved}", d.Unseen("moved")).Replace(text)
+		"{unseen renewed}", strings.ReplaceAll(d.Unseen, "{number}", "renewed"), "{unseen moved}", strings.ReplaceAll(d.Unseen, "{number}", "moved")).Replace(text)
 	if !d.Numbered {
 		return text
 	}
