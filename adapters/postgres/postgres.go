@@ -203,7 +203,7 @@ func dialect() bunstore.Dialect {
 		Mark: "pg_snapshot_xmin(pg_current_snapshot())::text::bigint", Seen: "pg_current_snapshot()::text",
 		// What is visible now is below its end, but for what was restored out of another server.
 		Unseen: "({number} < pg_snapshot_xmax(pg_current_snapshot())::text::bigint AND NOT pg_visible_in_snapshot({number}::text::xid8, ?::text::pg_snapshot))",
-		Lost: lost, TextIsExact: indexedLetters, Index: "CALL index_agent(?)", Entries: entries, Beginning: indexedBeginning, Cached: []any{pgx.QueryExecModeCacheStatement},
+		Lost:   lost, TextIsExact: indexedLetters, Index: "CALL index_agent(?)", Entries: entries, Beginning: indexedBeginning, Cached: []any{pgx.QueryExecModeCacheStatement},
 	}
 }
 
