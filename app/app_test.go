@@ -16,6 +16,7 @@ import (
 	"github.com/nexus-protocol/nexus/adapters/inprocess"
 	"github.com/nexus-protocol/nexus/adapters/memory"
 	"github.com/nexus-protocol/nexus/adapters/sqlite"
+	"github.com/nexus-protocol/nexus/adapters/sqlite/sqlitetest"
 	"github.com/nexus-protocol/nexus/app"
 	"github.com/nexus-protocol/nexus/domain/billing"
 	"github.com/nexus-protocol/nexus/domain/credits"
@@ -58,7 +59,7 @@ func everyStore(t *testing.T, test func(t *testing.T, r *rig)) {
 	t.Run("sqlite", func(t *testing.T) {
 		t.Parallel()
 		path := filepath.Join(t.TempDir(), "nexus.db")
-		require.NoError(t, sqlite.Migrate(t.Context(), path))
+		sqlitetest.Fill(t, path)
 		store, err := sqlite.Open(t.Context(), path)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, store.Close()) })

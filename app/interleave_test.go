@@ -18,6 +18,7 @@ import (
 	"github.com/nexus-protocol/nexus/adapters/inprocess"
 	"github.com/nexus-protocol/nexus/adapters/memory"
 	"github.com/nexus-protocol/nexus/adapters/sqlite"
+	"github.com/nexus-protocol/nexus/adapters/sqlite/sqlitetest"
 	"github.com/nexus-protocol/nexus/domain/credits"
 	"github.com/nexus-protocol/nexus/domain/fault"
 	"github.com/nexus-protocol/nexus/domain/identity"
@@ -373,7 +374,7 @@ func TestAnyInterleavingEndsOnce(t *testing.T) {
 		"memory": {func(*testing.T) ports.Store { return memory.New() }, 60, 200},
 		"sqlite": {func(t *testing.T) ports.Store {
 			path := filepath.Join(t.TempDir(), "nexus.db")
-			require.NoError(t, sqlite.Migrate(t.Context(), path))
+			sqlitetest.Fill(t, path)
 			store, err := sqlite.Open(t.Context(), path)
 			require.NoError(t, err)
 			t.Cleanup(func() { require.NoError(t, store.Close()) })

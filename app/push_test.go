@@ -18,6 +18,7 @@ import (
 
 	"github.com/nexus-protocol/nexus/adapters/memory"
 	"github.com/nexus-protocol/nexus/adapters/sqlite"
+	"github.com/nexus-protocol/nexus/adapters/sqlite/sqlitetest"
 	"github.com/nexus-protocol/nexus/app"
 	"github.com/nexus-protocol/nexus/domain/fault"
 	"github.com/nexus-protocol/nexus/domain/identity"
@@ -471,7 +472,7 @@ func TestSlowReceiversHoldUpNobody(t *testing.T) {
 // What was not told when a process died is told by the next one.
 func TestReceiversAreToldAfterACrash(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "nexus.db")
-	require.NoError(t, sqlite.Migrate(t.Context(), path))
+	sqlitetest.Fill(t, path)
 	store, err := sqlite.Open(t.Context(), path)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, store.Close()) })
@@ -514,7 +515,7 @@ func TestReceiversAreToldAfterACrash(t *testing.T) {
 // Secrets are in no row of the store, in no log, and in no trace.
 func TestSecretsOfReceiversStaySecret(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "nexus.db")
-	require.NoError(t, sqlite.Migrate(t.Context(), path))
+	sqlitetest.Fill(t, path)
 	store, err := sqlite.Open(t.Context(), path)
 	require.NoError(t, err)
 	r := newRig(t, store)
@@ -619,7 +620,7 @@ func TestWhateverHappensReceiversAreToldInOrder(t *testing.T) {
 // A task that nobody wants to be told of costs no look at who might.
 func TestTasksWithoutReceiversPayNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "nexus.db")
-	require.NoError(t, sqlite.Migrate(t.Context(), path))
+	sqlitetest.Fill(t, path)
 	tracer := memory.NewTracer()
 	store, err := sqlite.Open(t.Context(), path, sqlite.WithTracer(tracer))
 	require.NoError(t, err)

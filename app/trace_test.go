@@ -14,6 +14,7 @@ import (
 	"github.com/nexus-protocol/nexus/adapters/inprocess"
 	"github.com/nexus-protocol/nexus/adapters/memory"
 	"github.com/nexus-protocol/nexus/adapters/sqlite"
+	"github.com/nexus-protocol/nexus/adapters/sqlite/sqlitetest"
 	"github.com/nexus-protocol/nexus/app"
 	"github.com/nexus-protocol/nexus/domain/billing"
 	"github.com/nexus-protocol/nexus/domain/task"
@@ -71,7 +72,7 @@ func everyTracedStore(t *testing.T, test func(t *testing.T, r *rig, tracer *memo
 		t.Parallel()
 		r, tracer, seen := tracedRig(t, func(tracer *memory.Tracer) ports.Store {
 			path := filepath.Join(t.TempDir(), "nexus.db")
-			require.NoError(t, sqlite.Migrate(t.Context(), path))
+			sqlitetest.Fill(t, path)
 			store, err := sqlite.Open(t.Context(), path, sqlite.WithTracer(tracer))
 			require.NoError(t, err)
 			t.Cleanup(func() { require.NoError(t, store.Close()) })

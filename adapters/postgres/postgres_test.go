@@ -31,8 +31,7 @@ func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
 // fresh is a store in an empty database.
 func fresh(t testing.TB, opts ...postgres.Option) (*postgres.Store, string) {
 	t.Helper()
-	url := postgrestest.URL(t)
-	require.NoError(t, postgres.Migrate(t.Context(), url))
+	url := postgrestest.Prepared(t, func(url string) error { return postgres.Migrate(context.Background(), url) })
 	s, err := postgres.Open(t.Context(), url, opts...)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/nexus-protocol/nexus/adapters/sqlite"
+	"github.com/nexus-protocol/nexus/adapters/sqlite/sqlitetest"
 	"github.com/nexus-protocol/nexus/domain/billing"
 	"github.com/nexus-protocol/nexus/domain/identity"
 	"github.com/nexus-protocol/nexus/domain/ledger"
@@ -29,7 +30,7 @@ var traits = portstest.Traits{TimePrecision: time.Microsecond}
 func fresh(t testing.TB, opts ...sqlite.Option) (*sqlite.Store, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "nexus.db")
-	require.NoError(t, sqlite.Migrate(t.Context(), path))
+	sqlitetest.Fill(t, path)
 	s, err := sqlite.Open(t.Context(), path, opts...)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
@@ -194,7 +195,11 @@ func TestEveryConnectionIsDurable(t *testing.T) {
 }
 
 func TestFilesAreTheOwnersOnly(t *testing.T) {
-	s, path := fresh(t)
+	path := filepath.Join(t.TempDir(), "nexus.db")
+	require.NoError(t, sqlite.Migrate(t.Context(), path))
+	s, err := sqlite.Open(t.Context(), path)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, s.Close()) }()
 	require.NoError(t, insertUser(s, 1))
 	for _, f := range []string{path, path + "-wal", path + "-shm", path + ".migrate.lock"} {
 		info, err := os.Stat(f)

@@ -29,6 +29,7 @@ import (
 	"github.com/nexus-protocol/nexus/adapters/postgres"
 	"github.com/nexus-protocol/nexus/adapters/postgres/postgrestest"
 	"github.com/nexus-protocol/nexus/adapters/sqlite"
+	"github.com/nexus-protocol/nexus/adapters/sqlite/sqlitetest"
 	"github.com/nexus-protocol/nexus/adapters/stripepay"
 	"github.com/nexus-protocol/nexus/adapters/stripepay/stripetest"
 	"github.com/nexus-protocol/nexus/app"
@@ -47,7 +48,7 @@ var stores = map[string]func(t testing.TB) ports.Store{
 	"memory": func(testing.TB) ports.Store { return memory.New() },
 	"sqlite": func(t testing.TB) ports.Store {
 		path := filepath.Join(t.TempDir(), "nexus.db")
-		require.NoError(t, sqlite.Migrate(t.Context(), path))
+		sqlitetest.Fill(t, path)
 		s, err := sqlite.Open(t.Context(), path)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, s.Close()) })

@@ -19,6 +19,7 @@ import (
 	"github.com/nexus-protocol/nexus/adapters/postgres"
 	"github.com/nexus-protocol/nexus/adapters/postgres/postgrestest"
 	"github.com/nexus-protocol/nexus/adapters/sqlite"
+	"github.com/nexus-protocol/nexus/adapters/sqlite/sqlitetest"
 	"github.com/nexus-protocol/nexus/app"
 	"github.com/nexus-protocol/nexus/domain/fault"
 	"github.com/nexus-protocol/nexus/domain/identity"
@@ -57,7 +58,7 @@ func everyBooks(t *testing.T, test func(b *books)) {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "nexus.db")
 		b := &books{T: t, args: []string{"--data-dir", dir}}
-		require.NoError(t, sqlite.Migrate(t.Context(), path))
+		sqlitetest.Fill(t, path)
 		for _, table := range ledgerTables {
 			b.setUp = append(b.setUp, "CREATE TABLE saved_"+table+" AS SELECT * FROM "+table)
 			b.undo = append(b.undo, "DELETE FROM "+table, "INSERT INTO "+table+" SELECT * FROM saved_"+table)

@@ -39,6 +39,9 @@ var server struct {
 // Main runs a package's tests and stops the server that they started. Call it from TestMain.
 func Main(m *testing.M) int {
 	defer func() {
+		if prepared.name != "" {
+			_ = exec1("DROP DATABASE IF EXISTS " + prepared.name + " WITH (FORCE)") // on a server that stays
+		}
 		if server.stop != nil {
 			server.stop()
 		}
@@ -49,14 +52,49 @@ func Main(m *testing.M) int {
 var made atomic.Int64
 
 // URL makes an empty database and returns its URL. It is dropped when the test ends.
-func URL(t testing.TB) string {
+func URL(t testing.TB) string { return database(t, "") }
+
+var prepared struct {
+	once sync.Once
+	name string
+	err  error
+}
+
+// Prepared is URL, of a database that is a copy of one that was prepared: once for all tests of the process, by the first of them.
+func Prepared(t testing.TB, prepare func(url string) error) string {
+	t.Helper()
+	need(t)
+	prepared.once.Do(func() {
+		prepared.name = fmt.Sprintf("nexus_test_%d_prepared", os.Getpid())
+		if prepared.err = exec1("CREATE DATABASE " + prepared.name); prepared.err == nil {
+			prepared.err = prepare(urlOf(prepared.name))
+		}
+	})
+	if prepared.err != nil {
+		t.Fatalf("prepare a database: %v", prepared.err)
+	}
+	return database(t, " TEMPLATE "+prepared.name)
+}
+
+func need(t testing.TB) {
 	t.Helper()
 	server.once.Do(start)
 	if server.err != nil {
 		t.Fatalf("tests need PostgreSQL: %v\nInstall it, or make docker work, or set %s to the URL of a server on which databases may be made.", server.err, variable)
 	}
+}
+
+func urlOf(database string) string {
+	u := *server.base
+	u.Path = "/" + database
+	return u.String()
+}
+
+func database(t testing.TB, how string) string {
+	t.Helper()
+	need(t)
 	name := fmt.Sprintf("nexus_test_%d_%d", os.Getpid(), made.Add(1))
-	if err := exec1("CREATE DATABASE " + name); err != nil {
+	if err := exec1("CREATE DATABASE " + name + how); err != nil {
 		t.Fatalf("make a database: %v", err)
 	}
 	t.Cleanup(func() {
@@ -64,9 +102,7 @@ func URL(t testing.TB) string {
 			t.Errorf("drop the database: %v", err)
 		}
 	})
-	u := *server.base
-	u.Path = "/" + name
-	return u.String()
+	return urlOf(name)
 }
 
 func exec1(query string) error {
