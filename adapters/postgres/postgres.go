@@ -190,7 +190,7 @@ func dialect() bunstore.Dialect {
 		Logs:      "CROSS JOIN LATERAL (SELECT * FROM task_events WHERE task_id = p.id AND seq > p.seq OFFSET 0) e",
 		Transfers: "LEFT JOIN LATERAL (SELECT * FROM ledger_transfers WHERE id = e.transfer_id OFFSET 0) AS x ON true",
 		Snapshot:  "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", NewestEntry: "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM ledger_entries_seq_seq",
-		NextWriter: "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint", OldestWriter: "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
+		NextWriter: "SELECT " + nextWriter, OldestWriter: "SELECT " + oldestWriter,
 		Exact: exact, Short: func(err error) bool { return code(err) == divisionByZero },
 		Duplicate: func(err error) bool { return code(err) == "23505" },
 		Retryable: func(err error) bool {
@@ -200,12 +200,18 @@ func dialect() bunstore.Dialect {
 			}
 			return false
 		},
-		Mark: "pg_snapshot_xmin(pg_current_snapshot())::text::bigint", Seen: "pg_current_snapshot()::text",
+		Mark: oldestWriter, Seen: "pg_current_snapshot()::text",
 		// What is visible now is below its end, but for what was restored out of another server.
-		Unseen: "({number} < pg_snapshot_xmax(pg_current_snapshot())::text::bigint AND NOT pg_visible_in_snapshot({number}::text::xid8, ?::text::pg_snapshot))",
+		Unseen: "({number} < " + nextWriter + " AND NOT pg_visible_in_snapshot({number}::text::xid8, ?::text::pg_snapshot))",
 		Lost:   lost, TextIsExact: indexedLetters, Index: "CALL index_agent(?)", Entries: entries, Beginning: indexedBeginning, Cached: []any{pgx.QueryExecModeCacheStatement},
 	}
 }
+
+// Numbers of transactions: the lowest of those that have not ended, and one above all that have begun.
+const (
+	oldestWriter = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+	nextWriter   = "pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+)
 
 const divisionByZero = "22012"
 

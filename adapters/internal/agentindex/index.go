@@ -4,15 +4,16 @@ package agentindex
 
 import (
 	"bytes"
-	"encoding/hex"
 	"errors"
 	"hash/maphash"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/google/uuid"
 
 	"github.com/nexus-protocol/nexus/domain/credits"
 	"github.com/nexus-protocol/nexus/domain/registry"
@@ -27,7 +28,7 @@ type Standing struct {
 	Price     credits.Amount
 	Score     float64
 	Bound     float64
-	Latency   int64 // milliseconds; 0: not known
+	Latency   time.Duration // 0: not known
 	Featured  bool
 	Status    registry.Status
 	Heartbeat int64 // microseconds since 1970; 0: there was none
@@ -50,15 +51,13 @@ type Hit struct {
 	Standing
 }
 
-type id [16]byte
-
 // Index is safe for concurrent use. An agent has a place, a number that grows with each one that is put in: one whose words change
 // gets a new place, and the old one is dead and stays in the lists. An Index should be made anew when it is worth it; see Worn.
 type Index struct {
 	mu    sync.RWMutex
 	seed  maphash.Seed
-	at    map[id]uint32
-	ids   []id
+	at    map[uuid.UUID]uint32
+	ids   []uuid.UUID
 	alive []bool
 	// Lists are not fit to be searched.
 	loading bool
@@ -70,7 +69,7 @@ type Index struct {
 	created  []int64
 	status   []uint8 // 1 + its index in statuses
 	beat     []int64
-	latency  []int64
+	latency  []time.Duration
 	version  []int64
 	bound    []float64
 	featured []bool
@@ -93,7 +92,7 @@ type Index struct {
 // New makes an empty index, to be loaded by Put and then told so.
 func New() *Index {
 	return &Index{
-		loading: true, seed: maphash.MakeSeed(), at: map[id]uint32{}, words: map[string]*word{}, beginnings: map[string]*word{}, alike: map[string][]string{},
+		loading: true, seed: maphash.MakeSeed(), at: map[uuid.UUID]uint32{}, words: map[string]*word{}, beginnings: map[string]*word{}, alike: map[string][]string{},
 		tags: map[string]*places{}, skills: map[string]*places{}, categories: map[string]*places{}, orders: orders(),
 	}
 }
@@ -153,7 +152,7 @@ func (x *Index) Put(a Agent) error {
 	}
 	p := uint32(len(x.ids)) //nolint:gosec // a market is smaller
 	x.at[key] = p
-	if x.upto == p && (p == 0 || x.ids[p-1].compare(key) < 0) {
+	if x.upto == p && (p == 0 || compareIDs(x.ids[p-1], key) < 0) {
 		x.upto++
 	}
 	x.ids, x.alive = append(x.ids, key), append(x.alive, true)
@@ -215,7 +214,7 @@ func (x *Index) Remove(agentID string) {
 	}
 }
 
-func (x *Index) kill(key id, p uint32) {
+func (x *Index) kill(key uuid.UUID, p uint32) {
 	delete(x.at, key)
 	x.alive[p] = false
 	x.living, x.dead = x.living-int(x.entries[p]), x.dead+int(x.entries[p])
@@ -296,12 +295,7 @@ func (l *places) has(p uint32) bool {
 	if l.many != nil {
 		return l.many.Contains(p)
 	}
-	for _, q := range l.few {
-		if q == p {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(l.few, p)
 }
 
 func list(of map[string]*places, key string) *places {
@@ -427,29 +421,9 @@ func (x *Index) beginLike(w string) (out []*word) {
 }
 
 // parse reads a UUID in its usual form, in which the order of texts is that of the bytes.
-func parse(s string) (out id, ok bool) {
-	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' || strings.ToLower(s) != s {
-		return out, false
-	}
-	var digits [32]byte
-	n := copy(digits[:], s[:8])
-	n += copy(digits[n:], s[9:13])
-	n += copy(digits[n:], s[14:18])
-	n += copy(digits[n:], s[19:23])
-	copy(digits[n:], s[24:])
-	_, err := hex.Decode(out[:], digits[:])
-	return out, err == nil
+func parse(s string) (id uuid.UUID, ok bool) {
+	id, err := uuid.Parse(s)
+	return id, err == nil && id.String() == s
 }
 
-func (k id) String() string {
-	var out [36]byte
-	hex.Encode(out[:8], k[:4])
-	hex.Encode(out[9:13], k[4:6])
-	hex.Encode(out[14:18], k[6:8])
-	hex.Encode(out[19:23], k[8:10])
-	hex.Encode(out[24:], k[10:])
-	out[8], out[13], out[18], out[23] = '-', '-', '-', '-'
-	return string(out[:])
-}
-
-func (k id) compare(o id) int { return bytes.Compare(k[:], o[:]) }
+func compareIDs(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) }

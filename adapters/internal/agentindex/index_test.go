@@ -22,7 +22,7 @@ var day = time.Date(2026, 3, 6, 12, 0, 0, 0, time.UTC)
 func idOf(n int) string { return fmt.Sprintf("0198c0de-0000-7000-8000-%012x", n) }
 
 func standing(a registry.Agent, version int64) agentindex.Standing {
-	s := agentindex.Standing{Version: version, Price: a.Price, Score: a.TrustScore, Bound: a.TrustBound, Latency: a.Latency.Milliseconds(), Featured: a.Featured, Status: a.Status}
+	s := agentindex.Standing{Version: version, Price: a.Price, Score: a.TrustScore, Bound: a.TrustBound, Latency: a.Latency, Featured: a.Featured, Status: a.Status}
 	if a.LastHeartbeat != nil {
 		s.Heartbeat = a.LastHeartbeat.UnixMicro()
 	}

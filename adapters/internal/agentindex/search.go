@@ -17,11 +17,8 @@ const some = 65_536
 func (x *Index) Search(q registry.Query, now time.Time) (found []Hit, total int) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	s := search{x: x, q: q, words: make([][]*word, len(q.Words())), want: codeOf(q.Status)}
+	s := search{x: x, q: q, want: codeOf(q.Status)}
 	s.late, s.gone = now.Add(-registry.DegradedAfter).UnixMicro(), now.Add(-registry.OfflineAfter).UnixMicro()
-	if q.MaxLatency != nil {
-		s.slowest = q.MaxLatency.Milliseconds()
-	}
 	if x.loading || !s.narrow() {
 		return nil, 0
 	}
@@ -53,22 +50,23 @@ type search struct {
 	match *roaring.Bitmap // those that have all words and terms, some of them dead; nil: all
 
 	want       uint8 // status
-	slowest    int64 // milliseconds; 0: any
 	late, gone int64 // heartbeats up to then are too old
 
 	order  *order
 	last   int               // band that may have some who fit
 	sets   []*roaring.Bitmap // the candidates in the bands, as far as they were looked at
 	sorted []uint32          // or the candidates by band, if they are some
-	ends   [nowhere]int      // and where each band of them ends
+	begins [nowhere + 1]int  // and where each band of them does
 }
 
 // narrow finds who has all words and terms; false if nobody can.
 func (s *search) narrow() bool {
-	for n, w := range s.q.Words() {
-		if s.words[n] = s.x.beginLike(w); len(s.words[n]) == 0 {
+	for _, w := range s.q.Words() {
+		alike := s.x.beginLike(w)
+		if len(alike) == 0 {
 			return false
 		}
+		s.words = append(s.words, alike)
 	}
 	var sets []*roaring.Bitmap
 	either := func(lists ...*places) bool {
@@ -154,23 +152,22 @@ func (s *search) by(sort registry.Sort) {
 	if s.match == nil || s.match.GetCardinality() > some {
 		return
 	}
-	var sizes [nowhere + 1]int
 	visit(s.match, func(p uint32) bool {
-		sizes[s.order.of[p]]++
+		if b := s.order.of[p]; b != nowhere {
+			s.begins[b+1]++
+		}
 		return true
 	})
-	at := [nowhere + 1]int{}
-	for b, sum := 0, 0; b <= nowhere; b++ {
-		at[b] = sum
-		if sum += sizes[b]; b < nowhere {
-			s.ends[b] = sum
-		}
+	for b := range nowhere {
+		s.begins[b+1] += s.begins[b]
 	}
-	s.sorted = make([]uint32, s.match.GetCardinality())
+	at := s.begins
+	s.sorted = make([]uint32, s.begins[nowhere])
 	visit(s.match, func(p uint32) bool {
-		b := s.order.of[p]
-		s.sorted[at[b]] = p
-		at[b]++
+		if b := s.order.of[p]; b != nowhere {
+			s.sorted[at[b]] = p
+			at[b]++
+		}
 		return true
 	})
 }
@@ -178,11 +175,7 @@ func (s *search) by(sort registry.Sort) {
 // in visits the candidates of a band, all of which are alive, until it has seen enough.
 func (s *search) in(band int, see func(p uint32) (more bool)) {
 	if s.sorted != nil {
-		begin := 0
-		if band > 0 {
-			begin = s.ends[band-1]
-		}
-		for _, p := range s.sorted[begin:s.ends[band]] {
+		for _, p := range s.sorted[s.begins[band]:s.begins[band+1]] {
 			if !see(p) {
 				return
 			}
@@ -204,20 +197,16 @@ func (s *search) set(band int) *roaring.Bitmap {
 
 // size is how many candidates a band has.
 func (s *search) size(band int) int {
-	switch {
-	case s.sorted == nil:
-		return int(s.set(band).GetCardinality())
-	case band == 0:
-		return s.ends[0]
-	default:
-		return s.ends[band] - s.ends[band-1]
+	if s.sorted != nil {
+		return s.begins[band+1] - s.begins[band]
 	}
+	return int(s.set(band).GetCardinality())
 }
 
 // fits says whether a living agent that has all words and terms is also the rest of what is asked for.
 func (s *search) fits(p uint32) bool {
 	return (s.q.MinTrust == nil || s.x.score[p] >= *s.q.MinTrust) && (s.q.MaxPrice == nil || s.x.price[p] <= *s.q.MaxPrice) &&
-		(s.want == 0 || s.statusOf(p) == s.want) && (s.slowest == 0 || s.x.latency[p] > 0 && s.x.latency[p] <= s.slowest)
+		(s.want == 0 || s.statusOf(p) == s.want) && (s.q.MaxLatency == nil || s.x.latency[p] > 0 && s.x.latency[p] <= *s.q.MaxLatency)
 }
 
 var online, degraded, offline = codeOf(registry.Online), codeOf(registry.Degraded), codeOf(registry.Offline)
@@ -267,7 +256,7 @@ func (s *search) compare(a, b item) int {
 	if a.place < s.x.upto && b.place < s.x.upto { // which spares a look at the ids
 		return cmp.Compare(a.place, b.place)
 	}
-	return s.x.ids[a.place].compare(s.x.ids[b.place])
+	return compareIDs(s.x.ids[a.place], s.x.ids[b.place])
 }
 
 // keyOf is the key of an agent with that relevance.

@@ -1,12 +1,10 @@
 package bunstore
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -89,12 +87,10 @@ func newMarket(s *Store, most int) *market {
 
 // standingRow is what marketColumns reads.
 type standingRow struct {
-	id                              sql.NullString
-	version, price, featured        sql.NullInt64
-	latency                         sql.NullInt64
-	score, bound                    sql.NullFloat64
-	status                          sql.NullString
-	heartbeat, deletedAt, createdAt sql.NullInt64
+	id, status                        sql.NullString
+	version, price, latency, featured sql.NullInt64
+	score, bound                      sql.NullFloat64
+	heartbeat, deletedAt              sql.NullInt64
 }
 
 func (r *standingRow) dest() []any {
@@ -103,7 +99,7 @@ func (r *standingRow) dest() []any {
 
 func (r *standingRow) standing() agentindex.Standing {
 	return agentindex.Standing{
-		Version: r.version.Int64, Price: credits.Amount(r.price.Int64), Score: r.score.Float64, Bound: r.bound.Float64, Latency: r.latency.Int64, Featured: r.featured.Int64 != 0,
+		Version: r.version.Int64, Price: credits.Amount(r.price.Int64), Score: r.score.Float64, Bound: r.bound.Float64, Latency: millis(r.latency), Featured: r.featured.Int64 != 0,
 		Status: registry.Status(r.status.String), Heartbeat: r.heartbeat.Int64,
 	}
 }
@@ -111,6 +107,7 @@ func (r *standingRow) standing() agentindex.Standing {
 // marketRow is what marketColumns and marketText read.
 type marketRow struct {
 	standingRow
+	createdAt              int64
 	category, tags, skills string
 	text                   registry.SearchText
 }
@@ -120,20 +117,19 @@ func (r *marketRow) dest() []any {
 }
 
 func (r *marketRow) agent() (agentindex.Agent, error) {
-	a := agentindex.Agent{ID: r.id.String, CreatedAt: r.createdAt.Int64, Standing: r.standing(), Text: r.text, Category: r.category}
-	var skills []struct {
+	var a registry.Agent
+	var skills []struct { // and no schemas
 		ID   string   `json:"id"`
 		Tags []string `json:"tags"`
 	}
-	if err := errors.Join(unpack(r.tags, &a.Tags), unpack(r.skills, &skills)); err != nil {
-		return a, err
-	}
+	err := errors.Join(unpack(r.tags, &a.Tags), unpack(r.skills, &skills))
+	var ids []string
 	for _, s := range skills {
-		a.Skills, a.Tags = append(a.Skills, s.ID), append(a.Tags, s.Tags...)
+		ids, a.Skills = append(ids, s.ID), append(a.Skills, registry.Skill{Tags: s.Tags})
 	}
-	slices.Sort(a.Tags)
-	a.Tags = slices.Compact(a.Tags)
-	return a, nil
+	return agentindex.Agent{
+		ID: r.id.String, CreatedAt: r.createdAt, Standing: r.standing(), Text: r.text, Tags: a.AllTags(), Skills: ids, Category: r.category,
+	}, err
 }
 
 // discover answers a query; ok is false where the database has to. One statement, and another where not all that were found are
@@ -184,7 +180,7 @@ func (m *market) read(ctx context.Context, found []agentindex.Hit) ([]registry.A
 	out := make([]registry.Agent, 0, len(found))
 	for _, h := range found {
 		if a, there := all[h.ID]; there { // with what it was found by, which changes without a new version
-			a.TrustScore, a.TrustBound, a.Latency, a.Featured = h.Score, h.Bound, time.Duration(h.Latency)*time.Millisecond, h.Featured
+			a.TrustScore, a.TrustBound, a.Latency, a.Featured = h.Score, h.Bound, h.Latency, h.Featured
 			out = append(out, a)
 		}
 	}
@@ -275,22 +271,21 @@ func (m *market) load() {
 		s, err := m.all()
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		m.settle(s, err)
 		m.loading, m.failed = nil, err
+		if m.giveUp(err); err == nil {
+			if m.shelf == nil {
+				go m.keepUp()
+			}
+			m.shelf = s
+			m.store.counts.markets.Add(1)
+		}
 		close(loading)
 	}()
 }
 
-// settle puts the shelf up, or gives up for good if it cannot hold what there is; m is locked.
-func (m *market) settle(s *shelf, err error) {
-	switch {
-	case err == nil:
-		if m.shelf == nil {
-			go m.keepUp()
-		}
-		m.shelf = s
-		m.store.counts.markets.Add(1)
-	case errors.Is(err, errTooMany), errors.Is(err, agentindex.ErrID):
+// giveUp gives up for good if that is because the memory cannot hold what there is; m is locked.
+func (m *market) giveUp(err error) {
+	if errors.Is(err, errTooMany) || errors.Is(err, agentindex.ErrID) {
 		m.never, m.shelf, m.failed = true, nil, err
 	}
 }
@@ -330,21 +325,19 @@ func (m *market) all() (*shelf, error) {
 		return nil, err
 	}
 	for last, n := "", marketLot; n == marketLot; {
-		var bad error
 		err := m.reading(func(ctx context.Context, c *session) error {
 			from := last // if it is read again
-			n, bad = 0, nil
+			n = 0
 			return c.each(ctx, qMarket, []any{from, marketLot}, func(scan func(...any) error) error {
 				var r marketRow
 				if err := scan(r.dest()...); err != nil {
 					return err
 				}
 				n, last = n+1, r.id.String
-				bad = cmp.Or(bad, s.put(&r))
-				return nil
+				return s.put(&r)
 			})
 		})
-		if err = cmp.Or(err, bad); err != nil {
+		if err != nil {
 			return nil, err
 		}
 		if s.index.Len() > m.most {
@@ -475,16 +468,14 @@ func (m *market) moved(s *shelf) (lots int, err error) {
 				renewed = append(renewed, r.id.String)
 			}
 		}
-		var bad error
 		err = m.some(m.ctx, "SELECT "+marketColumns+marketText, renewed, func(scan func(...any) error) error {
 			var r marketRow
 			if err := scan(r.dest()...); err != nil {
 				return err
 			}
-			bad = cmp.Or(bad, s.put(&r))
-			return nil
+			return s.put(&r)
 		})
-		if err = cmp.Or(err, bad); err != nil {
+		if err != nil {
 			return lots, err
 		}
 		if more = len(lot) == movedLot; more {
@@ -506,8 +497,7 @@ func (m *market) tend(s *shelf, err error) {
 	if m.shelf != s {
 		return
 	}
-	m.settle(s, cmp.Or(err, errBehind)) // which there is no need to put up again
-	if errors.Is(err, errOther) {
+	if m.giveUp(err); errors.Is(err, errOther) {
 		m.shelf = nil
 	}
 	if (worn || m.shelf == nil) && !m.never && m.loading == nil && time.Since(m.began) > marketRetry {
